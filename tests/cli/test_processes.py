@@ -1,11 +1,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import pytest
+import typer
 
 from glasshouse.cli import processes
-from glasshouse.errors import ProcessError
+from glasshouse.errors import GlasshouseError, Interrupted, LostProcess, ProcessError, UsageError
 from glasshouse.training import process_group
+from glasshouse.workflow.train import followers
 
 
 class Alone(process_group.ProcessGroup):
@@ -37,3 +40,49 @@ def test_a_process_that_leaves_after_the_work_is_not_missed() -> None:
 def test_a_process_that_leaves_during_the_work_is_an_error() -> None:
     with pytest.raises(ProcessError), processes.as_first():
         raise ProcessError("another process of this training has ended")
+
+
+def test_a_first_process_that_was_killed_is_reported_for_it() -> None:
+    killed, left = SimpleNamespace(exitcode=-9), SimpleNamespace(exitcode=3)
+    with pytest.raises(LostProcess, match=r"ended by SIGKILL, as .* memory runs out\. Resume"):
+        processes._require_unkilled({1: left, 0: killed})
+    with pytest.raises(LostProcess, match=r"ended by SIGSEGV\. Resume"):
+        processes._require_unkilled({0: SimpleNamespace(exitcode=-11)})
+
+
+def test_a_first_process_that_ended_by_itself_has_said_why() -> None:
+    processes._require_unkilled({0: SimpleNamespace(exitcode=3)})
+    processes._require_unkilled({0: SimpleNamespace(exitcode=-15), 1: SimpleNamespace(exitcode=3)})
+    processes._require_unkilled({1: SimpleNamespace(exitcode=-9)})
+
+
+@pytest.mark.parametrize(
+    ("error", "local_rank", "is_said"),
+    [
+        (LostProcess("another process has ended"), "0", True),
+        (LostProcess("another process has ended"), "1", False),
+        (UsageError("no such folder here"), "1", True),
+        (Interrupted("stopped", 15), "0", False),
+    ],
+)
+def test_what_all_processes_notice_is_said_once_on_each_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: GlasshouseError,
+    local_rank: str,
+    is_said: bool,
+) -> None:
+    @contextmanager
+    def joined() -> Iterator[process_group.ProcessGroup]:
+        yield process_group.ProcessGroup(2, 4)
+
+    def fail(*others: object) -> None:
+        raise error
+
+    monkeypatch.setattr(process_group, "joined", joined)
+    monkeypatch.setattr(followers, "follow_runs", fail)
+    monkeypatch.setenv("LOCAL_RANK", local_rank)
+    with pytest.raises(typer.Exit) as ended:
+        processes._follow()
+    assert ended.value.exit_code == error.exit_code
+    assert (str(error) in capsys.readouterr().err) == is_said

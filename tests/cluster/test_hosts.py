@@ -1,7 +1,11 @@
-"""Hosts with addresses of their own and no shared folder: one training, and one that is cut off."""
+"""Hosts with addresses of their own and no shared folder, and what is left when one is cut off."""
 
+import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,8 @@ TRAIN = (
     "--set", "data.train_limit=300", "--set", "train.shards=4", "--set", "train.threads=1",
     "--out", "run",
 )  # fmt: skip
+SEEDS = (*TRAIN[:-2], "--seeds", "4", "--on", "first:6379", "--out", "seeds")
+TOKEN: dict[str, Any] = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 
 
 @pytest.fixture
@@ -23,38 +29,103 @@ def pair() -> Iterator[Mapping[str, Host]]:
         yield found
 
 
+@pytest.fixture
+def cluster(pair: Mapping[str, Host]) -> Mapping[str, Host]:
+    """The same hosts as a Ray cluster with a processor each."""
+    pytest.importorskip("ray")
+    node = ("--num-cpus=1", "--object-store-memory=100000000")
+    for name, *where in (
+        ("first", "--head", "--include-dashboard=false"),
+        ("second", "--address=first:6379"),
+    ):
+        code, text = pair[name].run("ray", "start", *where, *node, **TOKEN)
+        assert code == 0, text
+    return pair
+
+
 def test_torchrun_on_two_hosts_leaves_the_bytes_of_one_process(pair: Mapping[str, Host]) -> None:
-    launch = ("torchrun", "--nnodes", "2", "--nproc-per-node", "2", "--master-addr", "first",
-              "--master-port", "29500", "--node-rank")  # fmt: skip
-    other = pair["second"].start(*launch, "1", "-m", "glasshouse", *TRAIN)
-    code, text = pair["first"].run(*launch, "0", "-m", "glasshouse", *TRAIN)
+    other = pair["second"].start(*torchrun(1), *TRAIN)
+    code, text = pair["first"].run(*torchrun(0), *TRAIN)
     said, _ = other.communicate(timeout=60)
     assert (code, other.returncode) == (0, 0), text + said
     assert not pair["second"].folder("run").exists()
     code, text = pair["second"].run("glasshouse", *TRAIN)
     assert code == 0, text
-    for name in ("model.safetensors", "predictions.safetensors"):
-        both = [sha256_of_file(host.folder("run") / name) for host in pair.values()]
-        assert both[0] == both[1], name
+    assert_same_bytes(pair)
 
 
-def test_what_a_host_did_that_is_cut_off_is_begun_again(pair: Mapping[str, Host]) -> None:
-    pytest.importorskip("ray")
+def test_a_training_that_loses_a_host_ends_and_can_be_resumed(pair: Mapping[str, Host]) -> None:
     first, second = pair.values()
-    token: dict[str, Any] = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
-    node = ("--num-cpus=1", "--object-store-memory=100000000")
-    for host, *where in (
-        (first, "--head", "--include-dashboard=false"),
-        (second, "--address=first:6379"),
-    ):
-        code, text = host.run("ray", "start", *where, *node, **token)
+    for host in pair.values():
+        # Half a second in place of a quarter of an hour, after which the system gives up.
+        code, text = host.run("sysctl", "-w", "net.ipv4.tcp_retries2=1")
         assert code == 0, text
-    seeds = (*TRAIN[:-2], "--seeds", "4", "--on", "first:6379", "--out", "seeds")
-    command = first.start("glasshouse", *seeds, **token)
-    while command.poll() is None and not list(first.folder("seeds").glob("seed-*")):
-        time.sleep(0.2)
+    many = (*TRAIN, "--epochs", "30")
+    joint = [host.start(*torchrun(rank), *many) for rank, host in enumerate(pair.values())]
+    await_file(joint[0], first.folder("run"), "metrics.jsonl")
+    second.cut_off()
+    for command in joint:
+        text, _ = command.communicate(timeout=300)
+        assert command.returncode != 0
+        assert "another process of this training has ended" in text, text
+    assert "Resume the run" in text
+    code, text = first.run("glasshouse", *many, "--processes", "4", "--resume")
+    assert code == 0, text
+    code, text = second.run("glasshouse", *many)
+    assert code == 0, text
+    assert_same_bytes(pair)
+
+
+def test_what_a_host_did_that_is_cut_off_is_begun_again(cluster: Mapping[str, Host]) -> None:
+    first, second = cluster.values()
+    command = first.start("glasshouse", *SEEDS, **TOKEN)
+    await_file(command, first.folder("seeds"), "seed-*")
     second.cut_off()
     # For seven minutes, Ray waits for a sign of life.
     text, _ = command.communicate(timeout=900)
     assert command.returncode == 0, text
     assert len(list(first.folder("seeds").glob("seed-*/model.safetensors"))) == 4
+
+
+def test_a_command_that_is_killed_continues_what_others_did(cluster: Mapping[str, Host]) -> None:
+    first, second = cluster.values()
+    # On the host without the head, which the pieces are copied back to.
+    command = second.start("glasshouse", *SEEDS, **TOKEN)
+    await_file(command, second.folder("seeds"), "seed-*/report.html")
+    kill(command)
+    done = {p: p.stat().st_mtime_ns for p in second.folder("seeds").glob("seed-*/report.html")}
+    code, text = second.run("glasshouse", *SEEDS, "--resume", **TOKEN)
+    assert code == 0, text
+    assert {p: p.stat().st_mtime_ns for p in done} == done
+    assert len(list(second.folder("seeds").glob("seed-*/model.safetensors"))) == 4
+    assert not first.folder("seeds").exists()
+
+
+def torchrun(rank: int) -> tuple[str, ...]:
+    """The beginning of a training's command on a host with this number, of two."""
+    return (
+        "torchrun", "--nnodes", "2", "--nproc-per-node", "2", "--master-addr", "first",
+        "--master-port", "29500", "--node-rank", str(rank), "-m", "glasshouse",
+    )  # fmt: skip
+
+
+def kill(command: subprocess.Popen[str]) -> None:
+    """End the command itself without notice; what was started is nsenter, its parent."""
+    (child,) = Path(f"/proc/{command.pid}/task/{command.pid}/children").read_text().split()
+    os.kill(int(child), signal.SIGKILL)
+    command.communicate(timeout=60)
+
+
+def await_file(command: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    """Return once a command that runs has left a file."""
+    while command.poll() is None:
+        if list(folder.glob(pattern)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(command.communicate()[0])
+
+
+def assert_same_bytes(pair: Mapping[str, Host]) -> None:
+    for name in ("model.safetensors", "predictions.safetensors"):
+        both = [sha256_of_file(host.folder("run") / name) for host in pair.values()]
+        assert both[0] == both[1], name

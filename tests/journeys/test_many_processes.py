@@ -170,22 +170,32 @@ def test_a_signal_stops_all_processes_and_another_number_resumes(
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_the_run_can_be_resumed(folder: Path, alone: Path) -> None:
-    process = start(*arguments("lost", 2, *LONG), cwd=folder)
-    wait_for_file(folder / "lost", "metrics.jsonl", process)
-    members = workers_of(process.pid)
-    assert len(members) == 2
-    last = max(members, key=lambda member: member.environ()["RANK"])
-    last.kill()
+@pytest.mark.parametrize(
+    ("rank", "said"),
+    [
+        ("0", "process 0 of this training was ended by SIGKILL"),
+        ("1", "another process of this training has ended"),
+    ],
+)
+def test_a_killed_process_ends_all_and_the_run_can_be_resumed(
+    folder: Path, rank: str, said: str
+) -> None:
+    out = f"lost-{rank}"
+    process = start(*arguments(out, 2, *LONG), cwd=folder)
+    wait_for_file(folder / out, "metrics.jsonl", process)
+    members = {member.environ()["RANK"]: member for member in workers_of(process.pid)}
+    assert members.keys() == {"0", "1"}
+    members[rank].kill()
     _, errors = process.communicate(timeout=LONGEST_S)
     assert process.returncode == 3, errors
-    assert "another process of this training has ended" in errors
+    assert errors.count("Resume the run") == 1
+    assert said in errors
     assert "Traceback" not in errors
-    assert not [member for member in members if member.is_running()]
-    glasshouse(*arguments("lost", 1, *LONG), "--resume", cwd=folder)
+    assert not [member for member in members.values() if member.is_running()]
+    glasshouse(*arguments(out, 1, *LONG), "--resume", cwd=folder)
     if not (folder / "long").exists():
         glasshouse(*arguments("long", 1, *LONG), cwd=folder)
-    assert result_bytes(folder / "lost") == result_bytes(folder / "long")
+    assert result_bytes(folder / out) == result_bytes(folder / "long")
 
 
 @pytest.mark.slow

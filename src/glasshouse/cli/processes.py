@@ -1,6 +1,7 @@
 """Training in several processes: started here, or by torchrun."""
 
 import os
+import signal
 import socket
 import sys
 import uuid
@@ -17,6 +18,7 @@ from glasshouse.errors import (
     GlasshouseError,
     GlasshouseWarning,
     Interrupted,
+    LostProcess,
     ProcessError,
     UsageError,
 )
@@ -139,7 +141,21 @@ def _launch(processes: int) -> None:
     except SignalException as stopped:
         raise typer.Exit(128 + int(stopped.sigval)) from None
     except ChildFailedError as failed:
+        _require_unkilled(failed.failures)
         raise typer.Exit(_exit_code(failed.failures)) from None
+
+
+def _require_unkilled(failures: Mapping[int, object]) -> None:
+    """Raise LostProcess if the first process, which says what went wrong, could not."""
+    code = int(getattr(failures.get(0), "exitcode", 0))
+    # The launcher ends with SIGTERM what is left when another process has ended.
+    if code < 0 and code != -signal.SIGTERM:
+        name = signal.Signals(-code).name
+        reason = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+        raise LostProcess(
+            f"process 0 of this training was ended by {name}{reason}. Resume the run, with any "
+            "number of processes; what was saved is kept."
+        )
 
 
 def _exit_code(failures: Mapping[int, object]) -> int:
@@ -159,9 +175,11 @@ def _follow() -> None:
     try:
         with joined() as group, catch_signals(tell=lambda text: None) as signal_received:
             follow_runs(group, signal_received)
-    except (DivergedError, Interrupted, ProcessError) as error:
-        raise typer.Exit(error.exit_code) from None
     except GlasshouseError as error:
-        where = f"process {launched_rank()} on {socket.gethostname()}"
-        print(f"glasshouse: {where}: {error}", file=sys.stderr)
+        # What all processes notice, the first one of each machine says.
+        is_noticed = isinstance(error, DivergedError | ProcessError)
+        is_said = is_noticed and os.environ.get("LOCAL_RANK") != "0"
+        if not (is_said or isinstance(error, Interrupted)):
+            where = f"process {launched_rank()} on {socket.gethostname()}"
+            print(f"glasshouse: {where}: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None
