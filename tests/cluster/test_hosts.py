@@ -33,13 +33,7 @@ def pair() -> Iterator[Mapping[str, Host]]:
 def cluster(pair: Mapping[str, Host]) -> Mapping[str, Host]:
     """The same hosts as a Ray cluster with a processor each."""
     pytest.importorskip("ray")
-    node = ("--num-cpus=1", "--object-store-memory=100000000")
-    for name, *where in (
-        ("first", "--head", "--include-dashboard=false"),
-        ("second", "--address=first:6379"),
-    ):
-        code, text = pair[name].run("ray", "start", *where, *node, **TOKEN)
-        assert code == 0, text
+    start_cluster(*pair.values())
     return pair
 
 
@@ -52,6 +46,20 @@ def test_torchrun_on_two_hosts_leaves_the_bytes_of_one_process(pair: Mapping[str
     code, text = pair["second"].run("glasshouse", *TRAIN)
     assert code == 0, text
     assert_same_bytes(pair)
+
+
+@pytest.mark.parametrize("own", ["127.0.1.1", None])
+def test_hosts_whose_own_names_lead_nowhere_find_each_other(
+    pair: Mapping[str, Host], own: str | None
+) -> None:
+    for host in pair.values():
+        rename(host, own)
+    address = pair["first"].address
+    words = [[address if word == "first" else word for word in torchrun(rank)] for rank in (0, 1)]
+    other = pair["second"].start(*words[1], *TRAIN)
+    code, text = pair["first"].run(*words[0], *TRAIN)
+    said, _ = other.communicate(timeout=60)
+    assert (code, other.returncode) == (0, 0), text + said
 
 
 def test_a_training_that_loses_a_host_ends_and_can_be_resumed(pair: Mapping[str, Host]) -> None:
@@ -99,6 +107,42 @@ def test_a_command_that_is_killed_continues_what_others_did(cluster: Mapping[str
     assert {p: p.stat().st_mtime_ns for p in done} == done
     assert len(list(second.folder("seeds").glob("seed-*/model.safetensors"))) == 4
     assert not first.folder("seeds").exists()
+
+
+def test_a_cluster_of_such_hosts_trains_together(pair: Mapping[str, Host]) -> None:
+    pytest.importorskip("ray")
+    first, second = pair.values()
+    for host in pair.values():
+        rename(host, "127.0.1.1")
+    start_cluster(first, second)
+    code, text = first.run(
+        "glasshouse", *TRAIN, "--on", f"{first.address}:6379", "--processes", "2", **TOKEN
+    )
+    assert code == 0, text
+    assert "resume" not in text
+
+
+def rename(host: Host, own: str | None) -> None:
+    """Let the name of a host stand for an address that is no way to it, or for none.
+
+    Debian and Ubuntu do the former, and containers may do the latter.
+    """
+    table = host.folder().parent / "hosts"
+    lines = table.read_text().splitlines()
+    others = [line for line in lines if not line.endswith(f" {host.name}")]
+    table.write_text("\n".join([*others, *([f"{own} {host.name}"] if own else []), ""]))
+
+
+def start_cluster(first: Host, second: Host) -> None:
+    """Start Ray with a processor on each of two hosts."""
+    node = ("--num-cpus=1", "--object-store-memory=100000000")
+    for host, *where in (
+        (first, "--head", "--include-dashboard=false"),
+        (second, f"--address={first.address}:6379"),
+    ):
+        address = f"--node-ip-address={host.address}"
+        code, text = host.run("ray", "start", *where, address, *node, **TOKEN)
+        assert code == 0, text
 
 
 def torchrun(rank: int) -> tuple[str, ...]:

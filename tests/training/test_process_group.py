@@ -1,7 +1,9 @@
 """What a process has left of its group when the training has ended."""
 
+import socket
 import subprocess
 import sys
+import threading
 from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
@@ -20,9 +22,10 @@ JOIN_AND_LEAVE = """
 import os
 import torch
 from torch import distributed
-from glasshouse.training.process_group import _start
+from glasshouse.training.process_group import _group, _start
 
 _start()
+_group().gather("a link of its own")
 torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1)
 distributed.barrier()
 
@@ -91,7 +94,7 @@ class Partners:
         monkeypatch.setattr(distributed, "all_gather_object", self.gather)
         self.others: list[Any] = []
 
-    def gather(self, values: list[Any], own: Any) -> None:
+    def gather(self, values: list[Any], own: Any, group: object) -> None:
         self.sent.append(own)
         values[:] = [own, *self.others]
 
@@ -131,7 +134,7 @@ def test_a_sum_over_processes_is_a_binary_tree_and_the_same_in_all(
             values[rank] = before[rank] + before[rank ^ distance]
         distance *= 2
 
-    def exchanged(own: torch.Tensor, partner: int) -> torch.Tensor:
+    def exchanged(own: torch.Tensor, partner: int, link: object) -> torch.Tensor:
         asked.append((rank, partner))
         # What the partner has by now: the sum of its own subtree.
         width = rank ^ partner
@@ -201,7 +204,8 @@ def test_a_launcher_says_how_many_there_are_and_which_this_is(
         ("the address is already in use\nat line 9", "the port of node1:29500 is in use: choose "
          "another one, MASTER_PORT or --master-port"),
         ("timed out\nat line 9", "process 3 of 4 could not connect to the others at node1:29500: "
-         "timed out. Check the address, the port and the firewall."),
+         "timed out. Check the address, the port and the firewall; GLOO_SOCKET_IFNAME=eth0, for "
+         "example, says through which network interface."),
     ],
 )  # fmt: skip
 def test_why_there_is_no_connection(
@@ -243,33 +247,33 @@ def test_two_processes_send_and_receive_at_the_same_time(monkeypatch: pytest.Mon
             self.values.copy_(theirs)
 
     def both(operations: list[Any]) -> list[Request]:
-        (send, own, to), (receive, other, source) = operations
+        (send, own, *there), (receive, other, *here) = operations
         assert (send, receive) == (distributed.isend, distributed.irecv)
-        assert (to, source) == (3, 3)
+        assert there == here == [3, "link"]
         sent.append(own.clone())
         return [Request(torch.empty(2)), Request(other)]
 
     monkeypatch.setattr(distributed, "P2POp", lambda *parts: parts)
     monkeypatch.setattr(distributed, "batch_isend_irecv", both)
     mine = torch.tensor([1.0, 2.0])
-    assert torch.equal(process_group._sent(mine, 3), theirs)
+    assert torch.equal(process_group._sent(mine, 3, "link"), theirs)
     assert torch.equal(sent[0], mine) and mine.tolist() == [1, 2]
 
 
 def test_the_highest_number_and_what_the_first_process_says_are_exchanged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def reduced(found: torch.Tensor, op: Any) -> None:
-        assert op == distributed.ReduceOp.MAX
+    def reduced(found: torch.Tensor, op: Any, group: object) -> None:
+        assert (op, group) == (distributed.ReduceOp.MAX, "link")
         found.fill_(max(int(found), 9))
 
-    def told(values: list[Any], src: int, device: torch.device) -> None:
-        assert (src, device) == (0, torch.device("cpu"))
+    def told(values: list[Any], src: int, group: object, device: torch.device) -> None:
+        assert (src, group, device) == (0, "link", torch.device("cpu"))
         values[0] = "said by the first"
 
     monkeypatch.setattr(distributed, "all_reduce", reduced)
     monkeypatch.setattr(distributed, "broadcast_object_list", told)
-    group = ProcessGroup(1, 2)
+    group = ProcessGroup(1, 2, link="link")
     assert (group.highest(7), group.highest(12)) == (9, 12)
     assert group.told("mine") == "said by the first"
 
@@ -289,11 +293,13 @@ def test_a_process_is_in_its_group_until_it_leaves(
         monkeypatch.setenv(name, value)
     for name in ("_require_distributed", "_end_with_launcher", "_start"):
         monkeypatch.setattr(process_group, name, lambda name=name: calls.append(name))
+    monkeypatch.setattr(distributed, "new_group", lambda timeout: ("linked", timeout))
     monkeypatch.setattr(distributed, "get_rank", lambda: 3)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 4)
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: calls.append("left"))
     with pytest.raises(KeyError) if fails else nullcontext(), process_group.joined() as group:
         assert group == process_group.current_group() == ProcessGroup(3, 4)
+        assert group.link == ("linked", timedelta(days=1))
         if fails:
             raise KeyError
     assert process_group.current_group() is ALONE
@@ -312,7 +318,8 @@ def test_processes_talk_by_gloo_and_gpus_by_nccl(
     def begun(backend: str, timeout: timedelta) -> None:
         found["how"] = backend, timeout
 
-    monkeypatch.setenv("LOCAL_RANK", "5")
+    for name, value in (PLACE | {"LOCAL_RANK": "5", "LOCAL_WORLD_SIZE": "4"}).items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: found.update(gpu=number))
@@ -320,9 +327,9 @@ def test_processes_talk_by_gloo_and_gpus_by_nccl(
     monkeypatch.setattr(distributed, "init_process_group", begun)
     process_group._start()
     if has_gpu and has_nccl:
-        assert found == {"how": ("cpu:gloo,cuda:nccl", timedelta(days=1)), "gpu": 2}
+        assert found == {"how": ("cpu:gloo,cuda:nccl", timedelta(minutes=30)), "gpu": 2}
     else:
-        assert found == {"how": ("gloo", timedelta(days=1))}
+        assert found == {"how": ("gloo", timedelta(minutes=30))}
 
 
 def test_a_torch_without_distributed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -363,12 +370,84 @@ def test_what_keeps_processes_from_connecting_is_said(
 ) -> None:
     for name, value in (("MASTER_ADDR", "here"), ("MASTER_PORT", "7"), ("RANK", "1")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
 
     def refuse(*_: object, **options: object) -> None:
-        assert options == {"timeout": process_group.PATIENCE}
+        assert options == {"timeout": process_group.CONNECTED_WITHIN}
         raise kind("no route\nand more")
 
     monkeypatch.setattr("torch.distributed.init_process_group", refuse)
     with pytest.raises(UsageError, match=r"process 1 of 2 .* at here:7: no route\. Check"):
         process_group._start()
+
+
+@pytest.mark.parametrize(("here", "chosen"), [("4", []), ("2", ["node0"]), (None, ["node0"])])
+def test_an_interface_is_chosen_for_processes_of_several_machines(
+    monkeypatch: pytest.MonkeyPatch, here: str | None, chosen: list[str]
+) -> None:
+    for name, value in (PLACE | {"WORLD_SIZE": "4", "MASTER_ADDR": "node0"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if here is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    asked: list[str] = []
+    monkeypatch.setattr(process_group, "choose_interface", asked.append)
+    monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: None)
+    process_group._start()
+    assert asked == chosen
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_whoever_waits_for_others_to_connect_learns_what_for(
+    monkeypatch: pytest.MonkeyPatch, is_slow: bool
+) -> None:
+    for name, value in (PLACE | {"LOCAL_WORLD_SIZE": "4"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(process_group, "_WARNED_AFTER_S", 0.01 if is_slow else 600)
+    warned, said = threading.Event(), list[str]()
+
+    def warn(text: str, *_: object, **__: object) -> None:
+        said.append(text)
+        warned.set()
+
+    monkeypatch.setattr("warnings.warn", warn)
+
+    def connect(*_: object, **__: object) -> None:
+        assert warned.wait(60) if is_slow else not said
+
+    monkeypatch.setattr(distributed, "init_process_group", connect)
+    process_group._start()
+    assert len(said) == is_slow
+    if is_slow:
+        assert "at most 30 minutes" in said[0] and "GLOO_SOCKET_IFNAME" in said[0]
+
+
+PATIENT = """
+import sys, time
+from datetime import timedelta
+from glasshouse.training import process_group
+
+process_group.CONNECTED_WITHIN = timedelta(seconds=6)
+with process_group.joined() as group:
+    time.sleep(9 * group.rank)  # reading its images
+    print(group.gather(group.rank))
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_is_connected_may_take_longer_than_connecting() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+        place["MASTER_PORT"] = str(free.getsockname()[1])
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", PATIENT], env={**child_environment(), **place, "RANK": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    for process in both:
+        found, errors = process.communicate(timeout=300)
+        assert found == "[0, 1]\n", errors

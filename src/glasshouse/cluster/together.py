@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from glasshouse.cluster.pieces import Cluster, Terms, run_piece
 from glasshouse.errors import GlasshouseError, GlasshouseWarning, LostProcess, UsageError
+from glasshouse.network_interface import choose_interface
 
 _POLL_S = 0.5
 # Ray asks the processes that often whether they have ended.
@@ -149,7 +151,7 @@ def _trainer(cluster: Cluster, count: int, config: dict[str, Any], link: Link, p
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", _CHECKED_EVERY_S)
     try:
         from ray import train
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
     except ImportError as error:
         raise UsageError(
             "several processes on a cluster need Ray Train: pip install 'glasshouse[ray]'"
@@ -162,7 +164,7 @@ def _trainer(cluster: Cluster, count: int, config: dict[str, Any], link: Link, p
     return TorchTrainer(
         take_part,
         train_loop_config=config,
-        torch_config=TorchConfig(backend=link.backend, timeout_s=link.timeout_s),
+        torch_config=_connecting(link),
         scaling_config=train.ScalingConfig(
             num_workers=count,
             use_gpu=bool(options["num_gpus"]),
@@ -174,6 +176,34 @@ def _trainer(cluster: Cluster, count: int, config: dict[str, Any], link: Link, p
             failure_config=failures(max_failures=0, controller_failure_limit=0),
         ),
     )
+
+
+def _connecting(link: Link) -> Any:
+    """Ray's way of connecting processes, after each has chosen its network interface."""
+    from ray.train.torch import TorchConfig
+
+    backend: Any = TorchConfig().backend_cls
+
+    class Reachable(backend):  # type: ignore[misc]
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            worker_group.execute(_choose_interface)
+            super().on_start(worker_group, backend_config)
+
+    class Config(TorchConfig):
+        @property
+        def backend_cls(self) -> Any:
+            return Reachable
+
+    return Config(backend=link.backend, timeout_s=link.timeout_s)
+
+
+def _choose_interface() -> None:
+    """In a process of the cluster: gloo's interface is the one that Ray uses."""
+    import ray
+
+    address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+    if not ip_address(address).is_loopback:
+        choose_interface(address)
 
 
 def _meaning_of(error: Exception) -> Exception:

@@ -7,23 +7,27 @@ the final predictions. The first one alone writes.
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
 
-from glasshouse.errors import LostProcess, UsageError
+from glasshouse.errors import GlasshouseWarning, LostProcess, UsageError
+from glasshouse.network_interface import VARIABLE, choose_interface
 from glasshouse.training.shared_memory import SharedMemory
 
 _Value = TypeVar("_Value")
 _Item = TypeVar("_Item")
 
-# Reading many images may take hours; a process that has ended is noticed at once all the same.
-PATIENCE = timedelta(days=1)
+# For all processes to connect; afterwards, reading many images may take hours, and one that has
+# ended is noticed at once all the same.
+CONNECTED_WITHIN, PATIENCE = timedelta(minutes=30), timedelta(days=1)
+_WARNED_AFTER_S = 20.0
 # What torchrun, and every other launcher, tells its processes.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _READ_EVERY = 16
@@ -33,12 +37,14 @@ _READ_EVERY = 16
 class ProcessGroup:
     """The number of this process, counted from 0, and how many there are.
 
-    memory: what it shares with those on the same machine.
+    memory: what it shares with those on the same machine. link: torch's group of the same
+    processes, None for its default one.
     """
 
     rank: int = 0
     size: int = 1
     memory: SharedMemory | None = field(default=None, compare=False, repr=False)
+    link: Any = field(default=None, compare=False, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -107,7 +113,7 @@ class ProcessGroup:
     def _exchanged(self, own: Tensor, partner: int) -> Tensor:
         """The tensor of another process, which receives ours."""
         there = None if self.memory is None else self.memory.exchanged(own, partner)
-        return _sent(own, partner) if there is None else there
+        return _sent(own, partner, self.link) if there is None else there
 
     def deal(self, work: Callable[[_Item], _Value], items: Sequence[_Item]) -> list[_Value]:
         """The result of some work on each item, in order; each process does some of it."""
@@ -121,7 +127,7 @@ class ProcessGroup:
             return [value]
         values: list[_Value | None] = [None] * self.size
         with _connected():
-            distributed.all_gather_object(values, value)
+            distributed.all_gather_object(values, value, group=self.link)
         return values  # type: ignore[return-value]
 
     def told(self, value: _Value) -> _Value:
@@ -130,7 +136,8 @@ class ProcessGroup:
             return value
         values = [value]
         with _connected():
-            distributed.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+            cpu = torch.device("cpu")
+            distributed.broadcast_object_list(values, src=0, group=self.link, device=cpu)
         return values[0]
 
     def highest(self, number: int) -> int:
@@ -139,7 +146,7 @@ class ProcessGroup:
             return number
         found = torch.tensor(number)
         with _connected():
-            distributed.all_reduce(found, op=distributed.ReduceOp.MAX)
+            distributed.all_reduce(found, op=distributed.ReduceOp.MAX, group=self.link)
         return int(found)
 
 
@@ -206,7 +213,8 @@ def joined() -> Iterator[ProcessGroup]:
 
 
 def _group() -> ProcessGroup:
-    plain = ProcessGroup(distributed.get_rank(), distributed.get_world_size())
+    link = distributed.new_group(timeout=PATIENCE)
+    plain = ProcessGroup(distributed.get_rank(), distributed.get_world_size(), link=link)
     return replace(plain, memory=SharedMemory(plain.rank, plain.size, plain.gather))
 
 
@@ -233,20 +241,43 @@ def _start() -> None:
     has_gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     if has_gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+    if os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+        choose_interface(os.environ["MASTER_ADDR"])
+    waiting = threading.Timer(_WARNED_AFTER_S, _warn_of_waiting)
+    waiting.daemon = True
+    waiting.start()
     try:
-        distributed.init_process_group(backend_for(has_gpus=has_gpus), timeout=PATIENCE)
+        distributed.init_process_group(backend_for(has_gpus=has_gpus), timeout=CONNECTED_WITHIN)
     except (RuntimeError, ValueError) as error:
         raise UsageError(_why_not_connected(error)) from error
+    finally:
+        waiting.cancel()
+
+
+def _warn_of_waiting() -> None:
+    minutes = CONNECTED_WITHIN.total_seconds() / 60
+    warnings.warn(
+        f"waiting for {os.environ['WORLD_SIZE']} processes to connect at {_meeting_point()}, for "
+        f"at most {minutes:.0f} minutes. Each machine has to reach the others, at any port; "
+        f"{VARIABLE}=eth0, for example, says through which network interface.",
+        GlasshouseWarning,
+        stacklevel=1,
+    )
+
+
+def _meeting_point() -> str:
+    return f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
 
 
 def _why_not_connected(error: Exception) -> str:
-    where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-    reason = str(error).splitlines()[0]
+    where = _meeting_point()
+    reason = str(error).splitlines()[0].rstrip(".")
     if "EADDRINUSE" in str(error) or "in use" in str(error):
         return f"the port of {where} is in use: choose another one, MASTER_PORT or --master-port"
     return (
         f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not connect to the "
-        f"others at {where}: {reason}. Check the address, the port and the firewall."
+        f"others at {where}: {reason}. Check the address, the port and the firewall; "
+        f"{VARIABLE}=eth0, for example, says through which network interface."
     )
 
 
@@ -262,12 +293,12 @@ def _end_with_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _sent(own: Tensor, partner: int) -> Tensor:
+def _sent(own: Tensor, partner: int, link: Any) -> Tensor:
     """The tensor of another process, which receives ours, through torch.distributed."""
     other = torch.empty_like(own)
     both = [
-        distributed.P2POp(distributed.isend, own, partner),
-        distributed.P2POp(distributed.irecv, other, partner),
+        distributed.P2POp(distributed.isend, own, partner, link),
+        distributed.P2POp(distributed.irecv, other, partner, link),
     ]
     for request in distributed.batch_isend_irecv(both):
         request.wait()

@@ -23,7 +23,7 @@ from glasshouse.runs import holding
 from glasshouse.training.fit import describe_early_end
 from glasshouse.training.loop import Step
 from glasshouse.training.process_group import (
-    PATIENCE,
+    CONNECTED_WITHIN,
     ProcessGroup,
     backend_for,
     joined,
@@ -104,7 +104,8 @@ def _trained(
 ) -> Iterator[Step | Epoch]:
     for left in reversed(range(_ATTEMPTS)):
         parcel = Parcel(request.out, *marker, read_files(request.out))
-        link = Link(backend_for(has_gpus=bool(cluster.gpus)), int(PATIENCE.total_seconds()))
+        seconds = int(CONNECTED_WITHIN.total_seconds())
+        link = Link(backend_for(has_gpus=bool(cluster.gpus)), seconds)
         said = run_together(
             cluster, processes, take_part_in_run, request, parcel,
             link=link, signal_received=signal_received,

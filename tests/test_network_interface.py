@@ -1,0 +1,98 @@
+"""Which interface gloo is told, on machines whose names stand for various addresses."""
+
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from glasshouse import network_interface
+from glasshouse.network_interface import VARIABLE, choose_interface
+
+INTERFACES = {"lo": ["127.0.0.1"], "eth0": ["10.0.0.7"], "ib0": ["fe80::1%ib0", "10.8.0.7"]}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with the interfaces above, whose name is known only where a test says so."""
+    monkeypatch.delenv(VARIABLE, raising=False)
+    known = {
+        name: [SimpleNamespace(family=family_of(each), address=each) for each in addresses]
+        for name, addresses in INTERFACES.items()
+    }
+    monkeypatch.setattr(network_interface, "net_if_addrs", lambda: known)
+    resolve(monkeypatch, {})
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def resolve(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> None:
+    """Let names stand for addresses, and a call to any of them come from the same one."""
+
+    def found(name: str, *_: object, type: Any) -> list[Any]:
+        if name not in names:
+            raise socket.gaierror("Name or service not known")
+        return [(family_of(each), type, 0, "", (each, 9)) for each in names[name]]
+
+    class Caller:
+        def __init__(self, *_: object) -> None: ...
+        def __enter__(self) -> "Caller":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def connect(self, place: tuple[str, int]) -> None:
+            self.place = place
+
+        def getsockname(self) -> tuple[str, int]:
+            return self.place
+
+    monkeypatch.setattr(socket, "gethostname", lambda: "here")
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    monkeypatch.setattr(socket, "socket", Caller)
+
+
+@pytest.mark.parametrize("own", [["10.0.0.7"], ["2001:db8::7"]])
+def test_a_name_with_an_address_of_its_own_is_left_to_gloo(
+    monkeypatch: pytest.MonkeyPatch, own: list[str]
+) -> None:
+    resolve(monkeypatch, {"here": own, "node0": ["10.8.0.7"]})
+    choose_interface("node0")
+    assert VARIABLE not in os.environ
+
+
+def test_the_interface_that_the_user_names_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "mine0")
+    resolve(monkeypatch, {"here": ["127.0.1.1"], "node0": ["10.8.0.7"]})
+    choose_interface("node0")
+    assert os.environ[VARIABLE] == "mine0"
+
+
+@pytest.mark.parametrize(
+    ("names", "interface"),
+    [
+        ({"here": ["127.0.1.1"], "node0": ["10.8.0.7"]}, "ib0"),
+        ({"node0": ["10.8.0.7"]}, "ib0"),
+        ({"node0": ["fe80::1"]}, "ib0"),
+        # The first machine, whose own name is that of the meeting point.
+        ({"here": ["127.0.1.1"], "node0": ["127.0.1.1"], "192.0.2.1": ["10.8.0.7"]}, "ib0"),
+        ({"here": ["::1", "127.0.1.1"], "node0": ["127.0.1.1"]}, "eth0"),
+        ({}, "eth0"),
+    ],
+)
+def test_where_a_name_leads_nowhere_gloo_is_told_what_leads_to_others(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]], interface: str
+) -> None:
+    resolve(monkeypatch, names)
+    monkeypatch.setenv(VARIABLE, "")
+    monkeypatch.delenv(VARIABLE)  # so that what is set now is taken back
+    choose_interface("node0")
+    assert os.environ[VARIABLE] == interface
+
+
+def test_a_machine_without_a_network_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network_interface, "net_if_addrs", dict)
+    choose_interface("node0")
+    assert VARIABLE not in os.environ
