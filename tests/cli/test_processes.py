@@ -44,10 +44,23 @@ def test_a_process_that_leaves_during_the_work_is_an_error() -> None:
 
 def test_a_first_process_that_was_killed_is_reported_for_it() -> None:
     killed, left = SimpleNamespace(exitcode=-9), SimpleNamespace(exitcode=3)
-    with pytest.raises(LostProcess, match=r"ended by SIGKILL, as .* memory runs out\. Resume"):
+    with pytest.raises(
+        LostProcess, match=r"killed \(SIGKILL\), perhaps .* memory ran out\. Resume"
+    ):
         processes._require_unkilled({1: left, 0: killed})
-    with pytest.raises(LostProcess, match=r"ended by SIGSEGV\. Resume"):
+    with pytest.raises(LostProcess, match=r"killed \(SIGSEGV\)\. Resume"):
         processes._require_unkilled({0: SimpleNamespace(exitcode=-11)})
+
+
+def test_what_another_process_has_said_is_not_blamed_on_the_launcher() -> None:
+    refused = {0: SimpleNamespace(exitcode=-9), 1: SimpleNamespace(exitcode=2)}
+    processes._require_unkilled(refused)
+    assert processes._exit_code(refused) == 2
+
+
+def test_a_signal_without_a_name_has_its_number() -> None:
+    with pytest.raises(LostProcess, match=r"killed \(signal 40\)\. Resume"):
+        processes._require_unkilled({0: SimpleNamespace(exitcode=-40)})
 
 
 def test_a_first_process_that_ended_by_itself_has_said_why() -> None:

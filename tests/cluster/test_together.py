@@ -153,3 +153,15 @@ def test_what_could_not_be_started_is_told_with_its_reason() -> None:
     error.controller_failure = TimeoutError("no place for 4.\nAt all")  # type: ignore[attr-defined]
     meaning = _meaning_of(error)
     assert isinstance(meaning, LostProcess) and "any longer: no place for 4. What" in str(meaning)
+
+
+def test_each_process_chooses_its_interface_before_ray_connects_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("ray.train.torch")
+    config, done = together._connecting(Link("gloo", 7)), list[object]()
+    assert (config.backend, config.timeout_s) == ("gloo", 7)
+    of_ray = config.backend_cls.__mro__[1]
+    monkeypatch.setattr(of_ray, "on_start", lambda self, workers, given: done.append(given))
+    config.backend_cls().on_start(SimpleNamespace(execute=done.append), config)
+    assert done == [together._choose_interface, config]

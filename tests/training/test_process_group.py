@@ -13,7 +13,7 @@ import torch
 from torch import distributed
 
 from glasshouse.child_python import child_environment
-from glasshouse.errors import ProcessError, UsageError
+from glasshouse.errors import GlasshouseWarning, LostProcess, ProcessError, UsageError
 from glasshouse.training import process_group
 from glasshouse.training.process_group import ALONE, ProcessGroup
 
@@ -22,10 +22,9 @@ JOIN_AND_LEAVE = """
 import os
 import torch
 from torch import distributed
-from glasshouse.training.process_group import _group, _start
+from glasshouse.training.process_group import _start
 
 _start()
-_group().gather("a link of its own")
 torch.optim.SGD(torch.nn.Linear(2, 2).parameters(), lr=0.1)
 distributed.barrier()
 
@@ -134,7 +133,7 @@ def test_a_sum_over_processes_is_a_binary_tree_and_the_same_in_all(
             values[rank] = before[rank] + before[rank ^ distance]
         distance *= 2
 
-    def exchanged(own: torch.Tensor, partner: int, link: object) -> torch.Tensor:
+    def exchanged(own: torch.Tensor, partner: int) -> torch.Tensor:
         asked.append((rank, partner))
         # What the partner has by now: the sum of its own subtree.
         width = rank ^ partner
@@ -204,8 +203,8 @@ def test_a_launcher_says_how_many_there_are_and_which_this_is(
         ("the address is already in use\nat line 9", "the port of node1:29500 is in use: choose "
          "another one, MASTER_PORT or --master-port"),
         ("timed out\nat line 9", "process 3 of 4 could not connect to the others at node1:29500: "
-         "timed out. Check the address, the port and the firewall; GLOO_SOCKET_IFNAME=eth0, for "
-         "example, says through which network interface."),
+         "timed out. Check the address, the port and the firewall. Set GLOO_SOCKET_IFNAME, for "
+         "example to eth0, to choose the network interface."),
     ],
 )  # fmt: skip
 def test_why_there_is_no_connection(
@@ -253,10 +252,11 @@ def test_two_processes_send_and_receive_at_the_same_time(monkeypatch: pytest.Mon
         sent.append(own.clone())
         return [Request(torch.empty(2)), Request(other)]
 
+    monkeypatch.setattr(process_group, "_links", [None, "link"])
     monkeypatch.setattr(distributed, "P2POp", lambda *parts: parts)
     monkeypatch.setattr(distributed, "batch_isend_irecv", both)
     mine = torch.tensor([1.0, 2.0])
-    assert torch.equal(process_group._sent(mine, 3, "link"), theirs)
+    assert torch.equal(process_group._sent(mine, 3), theirs)
     assert torch.equal(sent[0], mine) and mine.tolist() == [1, 2]
 
 
@@ -273,7 +273,8 @@ def test_the_highest_number_and_what_the_first_process_says_are_exchanged(
 
     monkeypatch.setattr(distributed, "all_reduce", reduced)
     monkeypatch.setattr(distributed, "broadcast_object_list", told)
-    group = ProcessGroup(1, 2, link="link")
+    monkeypatch.setattr(process_group, "_links", [None, "link"])
+    group = ProcessGroup(1, 2)
     assert (group.highest(7), group.highest(12)) == (9, 12)
     assert group.told("mine") == "said by the first"
 
@@ -299,10 +300,11 @@ def test_a_process_is_in_its_group_until_it_leaves(
     monkeypatch.setattr(distributed, "destroy_process_group", lambda: calls.append("left"))
     with pytest.raises(KeyError) if fails else nullcontext(), process_group.joined() as group:
         assert group == process_group.current_group() == ProcessGroup(3, 4)
-        assert group.link == ("linked", timedelta(days=1))
+        assert process_group._links == [None, ("linked", timedelta(days=1))]
         if fails:
             raise KeyError
     assert process_group.current_group() is ALONE
+    assert process_group._links == [None]
     # After an error, others may be waiting, and this process ends anyway.
     left = [] if fails else ["left"]
     assert calls == ["_require_distributed", "_end_with_launcher", "_start", *left]
@@ -398,44 +400,82 @@ def test_an_interface_is_chosen_for_processes_of_several_machines(
     assert asked == chosen
 
 
-@pytest.mark.parametrize("is_slow", [False, True])
-def test_whoever_waits_for_others_to_connect_learns_what_for(
-    monkeypatch: pytest.MonkeyPatch, is_slow: bool
+@pytest.mark.parametrize(
+    ("here", "rank", "seconds", "are_several"),
+    [
+        ("4", "0", 0.01, False),
+        ("2", "0", 0.01, True),
+        ("2", "1", 0.01, None),
+        ("2", "0", 600, None),
+    ],
+)
+def test_one_of_each_machine_that_waits_for_others_says_what_for(
+    monkeypatch: pytest.MonkeyPatch,
+    here: str,
+    rank: str,
+    seconds: float,
+    are_several: bool | None,
 ) -> None:
-    for name, value in (PLACE | {"LOCAL_WORLD_SIZE": "4"}).items():
+    for name, value in (PLACE | {"LOCAL_WORLD_SIZE": here, "LOCAL_RANK": rank}).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(process_group, "_WARNED_AFTER_S", 0.01 if is_slow else 600)
+    monkeypatch.setattr(process_group, "_WARNED_AFTER_S", seconds)
+    monkeypatch.setattr(process_group, "choose_interface", lambda towards: None)
     warned, said = threading.Event(), list[str]()
 
-    def warn(text: str, *_: object, **__: object) -> None:
-        said.append(text)
-        warned.set()
+    def warn(text: object, kind: type[Warning] = UserWarning, **_: object) -> None:
+        if kind is GlasshouseWarning:
+            said.append(str(text))
+            warned.set()
 
     monkeypatch.setattr("warnings.warn", warn)
 
     def connect(*_: object, **__: object) -> None:
-        assert warned.wait(60) if is_slow else not said
+        assert warned.wait(60 if are_several is not None else 0.2) != (are_several is None)
 
     monkeypatch.setattr(distributed, "init_process_group", connect)
     process_group._start()
-    assert len(said) == is_slow
-    if is_slow:
-        assert "at most 30 minutes" in said[0] and "GLOO_SOCKET_IFNAME" in said[0]
+    assert len(said) == (are_several is not None)
+    for text in said:
+        assert "waiting for 4 processes to connect at node1:29500, for at most 30 minutes." in text
+        assert ("GLOO_SOCKET_IFNAME" in text) == are_several
+
+
+def test_a_process_that_is_lost_while_the_last_connect_is_an_error_of_the_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(timeout: timedelta) -> None:
+        raise RuntimeError("Connection reset by peer")
+
+    for name, value in PLACE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(process_group, "_end_with_launcher", lambda: None)
+    monkeypatch.setattr(process_group, "_start", lambda: None)
+    monkeypatch.setattr(distributed, "new_group", fail)
+    with pytest.raises(LostProcess), process_group.joined():
+        pass
+    assert process_group._links == [None]
 
 
 PATIENT = """
-import sys, time
+import os, sys, time
 from datetime import timedelta
 from glasshouse.training import process_group
+
+def threads_of_gloo():
+    tasks = os.listdir("/proc/self/task")
+    return sum("gloo" in open(f"/proc/self/task/{task}/comm").read() for task in tasks)
 
 process_group.CONNECTED_WITHIN = timedelta(seconds=6)
 with process_group.joined() as group:
     time.sleep(9 * group.rank)  # reading its images
-    print(group.gather(group.rank))
+    print(group.gather(group.rank), threads_of_gloo() > 0)
+# What still knows the group keeps none of its threads.
+print(group.memory is not None, threads_of_gloo())
 """
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 def test_a_process_that_is_connected_may_take_longer_than_connecting() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -450,4 +490,4 @@ def test_a_process_that_is_connected_may_take_longer_than_connecting() -> None:
     ]  # fmt: skip
     for process in both:
         found, errors = process.communicate(timeout=300)
-        assert found == "[0, 1]\n", errors
+        assert found == "[0, 1] True\nTrue 0\n", errors

@@ -66,7 +66,7 @@ def test_sums_have_the_bytes_of_the_tree_and_nothing_goes_through_the_loopback(
     size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     counts = [5, 5, 300, 1, 299, 4000, 4000, 4000]
-    monkeypatch.setattr(process_group, "_sent", lambda *_: pytest.fail("sent"))
+    monkeypatch.setattr(process_group, "_sent", lambda own, partner: pytest.fail("sent"))
 
     def work(memory: SharedMemory) -> list[Tensor]:
         group = ProcessGroup(memory.rank, size, memory)
@@ -90,7 +90,7 @@ def test_between_machines_each_process_sends_its_part_of_the_sum_of_its_machine(
     this, post = threading.local(), defaultdict[tuple[int, int], Queue[Tensor]](Queue)
     sent = [0] * size
 
-    def send(own: Tensor, partner: int, link: object) -> Tensor:
+    def send(own: Tensor, partner: int) -> Tensor:
         sent[this.rank] += own.numel()
         post[this.rank, partner].put(own.clone())
         return post[partner, this.rank].get(timeout=30)

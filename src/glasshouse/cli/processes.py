@@ -146,14 +146,21 @@ def _launch(processes: int) -> None:
 
 
 def _require_unkilled(failures: Mapping[int, object]) -> None:
-    """Raise LostProcess if the first process, which says what went wrong, could not."""
+    """Raise LostProcess if the first process, which says what went wrong, could not.
+
+    Another one may have said it; the launcher kills those that do not end soon after that.
+    """
+    if _exit_code(failures) != LostProcess.exit_code:
+        return
     code = int(getattr(failures.get(0), "exitcode", 0))
     # The launcher ends with SIGTERM what is left when another process has ended.
     if code < 0 and code != -signal.SIGTERM:
-        name = signal.Signals(-code).name
-        reason = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+        how = f"signal {-code}"
+        with suppress(ValueError):
+            how = signal.Signals(-code).name
+        reason = ", perhaps because memory ran out" if code == -signal.SIGKILL else ""
         raise LostProcess(
-            f"process 0 of this training was ended by {name}{reason}. Resume the run, with any "
+            f"a process of this training was killed ({how}){reason}. Resume the run, with any "
             "number of processes; what was saved is kept."
         )
 
@@ -170,16 +177,16 @@ def _follow() -> None:
     from glasshouse.training.process_group import joined, launched_rank
     from glasshouse.workflow.train.followers import follow_runs
 
-    # The first process has the same ones, and says so.
-    warnings.simplefilter("ignore", GlasshouseWarning)
     try:
         with joined() as group, catch_signals(tell=lambda text: None) as signal_received:
+            # The first process has the same ones, and says so.
+            warnings.simplefilter("ignore", GlasshouseWarning)
             follow_runs(group, signal_received)
     except GlasshouseError as error:
         # What all processes notice, the first one of each machine says.
         is_noticed = isinstance(error, DivergedError | ProcessError)
-        is_said = is_noticed and os.environ.get("LOCAL_RANK") != "0"
-        if not (is_said or isinstance(error, Interrupted)):
+        is_said_elsewhere = is_noticed and os.environ.get("LOCAL_RANK") != "0"
+        if not (is_said_elsewhere or isinstance(error, Interrupted)):
             where = f"process {launched_rank()} on {socket.gethostname()}"
             print(f"glasshouse: {where}: {error}", file=sys.stderr)
         raise typer.Exit(error.exit_code) from None

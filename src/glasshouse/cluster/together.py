@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -201,9 +200,7 @@ def _choose_interface() -> None:
     """In a process of the cluster: gloo's interface is the one that Ray uses."""
     import ray
 
-    address = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
-    if not ip_address(address).is_loopback:
-        choose_interface(address)
+    choose_interface(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
 
 
 def _meaning_of(error: Exception) -> Exception:

@@ -28,6 +28,7 @@ _Item = TypeVar("_Item")
 # ended is noticed at once all the same.
 CONNECTED_WITHIN, PATIENCE = timedelta(minutes=30), timedelta(days=1)
 _WARNED_AFTER_S = 20.0
+_ADVICE = f"Set {VARIABLE}, for example to eth0, to choose the network interface."
 # What torchrun, and every other launcher, tells its processes.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _READ_EVERY = 16
@@ -37,14 +38,12 @@ _READ_EVERY = 16
 class ProcessGroup:
     """The number of this process, counted from 0, and how many there are.
 
-    memory: what it shares with those on the same machine. link: torch's group of the same
-    processes, None for its default one.
+    memory: what it shares with those on the same machine.
     """
 
     rank: int = 0
     size: int = 1
     memory: SharedMemory | None = field(default=None, compare=False, repr=False)
-    link: Any = field(default=None, compare=False, repr=False)
 
     @property
     def is_first(self) -> bool:
@@ -113,7 +112,7 @@ class ProcessGroup:
     def _exchanged(self, own: Tensor, partner: int) -> Tensor:
         """The tensor of another process, which receives ours."""
         there = None if self.memory is None else self.memory.exchanged(own, partner)
-        return _sent(own, partner, self.link) if there is None else there
+        return _sent(own, partner) if there is None else there
 
     def deal(self, work: Callable[[_Item], _Value], items: Sequence[_Item]) -> list[_Value]:
         """The result of some work on each item, in order; each process does some of it."""
@@ -127,7 +126,7 @@ class ProcessGroup:
             return [value]
         values: list[_Value | None] = [None] * self.size
         with _connected():
-            distributed.all_gather_object(values, value, group=self.link)
+            distributed.all_gather_object(values, value, group=_links[-1])
         return values  # type: ignore[return-value]
 
     def told(self, value: _Value) -> _Value:
@@ -137,7 +136,7 @@ class ProcessGroup:
         values = [value]
         with _connected():
             cpu = torch.device("cpu")
-            distributed.broadcast_object_list(values, src=0, group=self.link, device=cpu)
+            distributed.broadcast_object_list(values, src=0, group=_links[-1], device=cpu)
         return values[0]
 
     def highest(self, number: int) -> int:
@@ -146,12 +145,15 @@ class ProcessGroup:
             return number
         found = torch.tensor(number)
         with _connected():
-            distributed.all_reduce(found, op=distributed.ReduceOp.MAX, group=self.link)
+            distributed.all_reduce(found, op=distributed.ReduceOp.MAX, group=_links[-1])
         return int(found)
 
 
 ALONE = ProcessGroup()
 _joined = [ALONE]
+# torch's groups of all processes: its default one, and those that wait for as long as PATIENCE.
+# Nothing else may keep one, whose threads would outlive the connection.
+_links: list[Any] = [None]
 
 
 def current_group() -> ProcessGroup:
@@ -202,19 +204,20 @@ def joined() -> Iterator[ProcessGroup]:
     if not is_connected:
         _end_with_launcher()
         _start()
-    _joined.append(_group())
+    with _connected():
+        _links.append(distributed.new_group(timeout=PATIENCE))
     try:
+        _joined.append(_group())
         yield current_group()
     finally:
-        _joined.pop()
+        del _joined[1:], _links[1:]
     # Not after an error, when others may be waiting: this process then ends anyway.
     if not is_connected:
         distributed.destroy_process_group()
 
 
 def _group() -> ProcessGroup:
-    link = distributed.new_group(timeout=PATIENCE)
-    plain = ProcessGroup(distributed.get_rank(), distributed.get_world_size(), link=link)
+    plain = ProcessGroup(distributed.get_rank(), distributed.get_world_size())
     return replace(plain, memory=SharedMemory(plain.rank, plain.size, plain.gather))
 
 
@@ -241,11 +244,12 @@ def _start() -> None:
     has_gpus = torch.cuda.is_available() and distributed.is_nccl_available()
     if has_gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-    if os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]:
+    if _has_other_machines():
         choose_interface(os.environ["MASTER_ADDR"])
     waiting = threading.Timer(_WARNED_AFTER_S, _warn_of_waiting)
     waiting.daemon = True
-    waiting.start()
+    if os.environ.get("LOCAL_RANK", "0") == "0":  # once on each machine
+        waiting.start()
     try:
         distributed.init_process_group(backend_for(has_gpus=has_gpus), timeout=CONNECTED_WITHIN)
     except (RuntimeError, ValueError) as error:
@@ -254,12 +258,16 @@ def _start() -> None:
         waiting.cancel()
 
 
+def _has_other_machines() -> bool:
+    return os.environ.get("LOCAL_WORLD_SIZE") != os.environ["WORLD_SIZE"]
+
+
 def _warn_of_waiting() -> None:
     minutes = CONNECTED_WITHIN.total_seconds() / 60
+    advice = f" Every machine must reach the others at any port. {_ADVICE}"
     warnings.warn(
         f"waiting for {os.environ['WORLD_SIZE']} processes to connect at {_meeting_point()}, for "
-        f"at most {minutes:.0f} minutes. Each machine has to reach the others, at any port; "
-        f"{VARIABLE}=eth0, for example, says through which network interface.",
+        f"at most {minutes:.0f} minutes.{advice if _has_other_machines() else ''}",
         GlasshouseWarning,
         stacklevel=1,
     )
@@ -276,8 +284,7 @@ def _why_not_connected(error: Exception) -> str:
         return f"the port of {where} is in use: choose another one, MASTER_PORT or --master-port"
     return (
         f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']} could not connect to the "
-        f"others at {where}: {reason}. Check the address, the port and the firewall; "
-        f"{VARIABLE}=eth0, for example, says through which network interface."
+        f"others at {where}: {reason}. Check the address, the port and the firewall. {_ADVICE}"
     )
 
 
@@ -293,12 +300,12 @@ def _end_with_launcher() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _sent(own: Tensor, partner: int, link: Any) -> Tensor:
+def _sent(own: Tensor, partner: int) -> Tensor:
     """The tensor of another process, which receives ours, through torch.distributed."""
     other = torch.empty_like(own)
     both = [
-        distributed.P2POp(distributed.isend, own, partner, link),
-        distributed.P2POp(distributed.irecv, other, partner, link),
+        distributed.P2POp(distributed.isend, own, partner, _links[-1]),
+        distributed.P2POp(distributed.irecv, other, partner, _links[-1]),
     ]
     for request in distributed.batch_isend_irecv(both):
         request.wait()
