@@ -1,4 +1,4 @@
-"""Which interface gloo is told, on machines whose names stand for various addresses."""
+"""Which interface gloo is told to use, by what the name of the machine resolves to."""
 
 import os
 import socket
@@ -30,7 +30,7 @@ def family_of(address: str) -> socket.AddressFamily:
 
 
 def resolve(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> None:
-    """Let names stand for addresses, and a call to any of them come from the same one."""
+    """Let names resolve to addresses, and a call to any of these come from the same one."""
 
     def found(name: str, *_: object, type: Any) -> list[Any]:
         if name not in names:

@@ -1,3 +1,4 @@
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -6,7 +7,14 @@ import pytest
 import typer
 
 from glasshouse.cli import processes
-from glasshouse.errors import GlasshouseError, Interrupted, LostProcess, ProcessError, UsageError
+from glasshouse.errors import (
+    GlasshouseError,
+    GlasshouseWarning,
+    Interrupted,
+    LostProcess,
+    ProcessError,
+    UsageError,
+)
 from glasshouse.training import process_group
 from glasshouse.workflow.train import followers
 
@@ -99,3 +107,22 @@ def test_what_all_processes_notice_is_said_once_on_each_machine(
         processes._follow()
     assert ended.value.exit_code == error.exit_code
     assert (str(error) in capsys.readouterr().err) == is_said
+
+
+def test_warnings_of_other_processes_end_where_the_first_one_has_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    @contextmanager
+    def joined() -> Iterator[process_group.ProcessGroup]:
+        warnings.warn("waiting for the others", GlasshouseWarning, stacklevel=1)
+        yield process_group.ProcessGroup(2, 4)
+
+    def follow(*others: object) -> None:
+        warnings.warn("few images", GlasshouseWarning, stacklevel=1)
+
+    monkeypatch.setattr(process_group, "joined", joined)
+    monkeypatch.setattr(followers, "follow_runs", follow)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        processes._follow()
+    assert [str(each.message) for each in seen] == ["waiting for the others"]

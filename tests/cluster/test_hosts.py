@@ -123,7 +123,7 @@ def test_a_cluster_of_such_hosts_trains_together(pair: Mapping[str, Host]) -> No
 
 
 def rename(host: Host, own: str | None) -> None:
-    """Let the name of a host stand for an address that is no way to it, or for none.
+    """Let the name of a host resolve, on that host, to another address or not at all.
 
     Debian and Ubuntu do the former, and containers may do the latter.
     """
