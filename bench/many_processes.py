@@ -10,18 +10,18 @@ processes train `fast` at least 1.10 times as fast as one process with two threa
 tutorial's networks, with 32 images a process, no slower. Without an argument, all four.
 """
 
+import copy
 import hashlib
 import json
 import os
 import random
-import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ import psutil
 from contest import judge, judge_rounds, machine, print_medians, ratios
 
 if TYPE_CHECKING:
+    from glasshouse.training.loop import Step
     from glasshouse.training.process_group import ProcessGroup
 
 NUMBERS = (1, 2, 4, 8)
@@ -46,10 +47,10 @@ TRANSFER = [
     "model.pretrained.input_size=96", "train.epochs=3", "train.shards=8", "train.precision=fp32",
 ]  # fmt: skip
 STEPS, ROUNDS = 10, 15
-# Recipe, images a shard, and how many times as fast two processes are as two threads.
-SPEEDS = (("tutorial-basic", 32, 1.0), ("tutorial-wide", 32, 1.0), ("fast", 512, 1.10))
-SPEED_SHARDS = {32: 400, 512: 8}  # in an epoch
-SPEED_ROUNDS, SPEED_EPOCHS = 5, 3
+# Recipe, images a shard, steps of two processes in a turn (the tutorial's networks have 42 batches
+# augmented at once), and how many times as fast two processes are as two threads.
+SPEEDS = (("tutorial-basic", 32, 42, 1.0), ("tutorial-wide", 32, 42, 1.0), ("fast", 512, 2, 1.10))
+SPEED_ROUNDS = 30
 
 
 def command(
@@ -142,68 +143,95 @@ def members_of(launcher: int) -> list[psutil.Process]:
         return []
 
 
-def speed(folder: Path) -> bool:
-    """Images per second in turns: one process with two threads, and two processes."""
-    source = "cifar10" if os.environ.get("GLASSHOUSE_DATA") else "shapes"
-    held = [faster(folder, source, *each) for each in SPEEDS]
+def speed() -> bool:
+    """Steps in turns: one process with two threads, with one, and two processes."""
+    held = [faster(*each) for each in SPEEDS]
     return all(held)
 
 
-def faster(folder: Path, source: str, recipe: str, shard: int, at_least: float) -> bool:
+def faster(recipe: str, shard: int, steps: int, at_least: float) -> bool:
     """Whether two processes are so much faster than two threads, with as many images a shard.
 
     Also twice the speed of one thread, which two processes would have if they exchanged nothing.
     """
-    found: dict[tuple[int, int], list[float]] = {(1, 2): [], (1, 1): [], (2, 1): []}
-    data = os.environ.get("GLASSHOUSE_DATA")
-    for turn in range(SPEED_ROUNDS):
-        for (processes, threads), rates in found.items():
-            out = folder / f"speed-{recipe}-{processes}-{threads}-{turn}"
-            settings = [
-                f"train.epochs={SPEED_EPOCHS}", f"train.batch_size={processes * shard}",
-                f"train.shards={processes}", f"train.threads={threads}",
-                f"data.train_limit={SPEED_SHARDS[shard] * shard}",
-            ]  # fmt: skip
-            words = command(out, processes, settings, recipe, source)
-            more = ["--data-dir", data] if data else []
-            rates.append(statistics.median(epoch_rates([*words, *more], out)))
-    threads, thread, processes = (statistics.median(rates) for rates in found.values())
-    print(f"{recipe}, {source}, {shard} images a shard: two threads {threads:,.0f} images/s, twice "
-          f"one thread {2 * thread:,.0f}, two processes {processes:,.0f}", flush=True)  # fmt: skip
+    found = launched("turns", recipe)
+    rates = [2 * shard * steps / statistics.median(seconds) for seconds in found.values()]
+    print(f"{recipe}, {shard} images a shard: two threads {rates[0]:,.0f} images/s, twice one "
+          f"thread {2 * rates[1]:,.0f}, two processes {rates[2]:,.0f}", flush=True)  # fmt: skip
     claim = f"two processes compared with two threads, {recipe}"
-    return judge_rounds(claim, ratios(found[2, 1], found[1, 2]), at_least)
+    return judge_rounds(claim, ratios(found["two threads"], found["two processes"]), at_least)
 
 
-def epoch_rates(words: list[str], run: Path) -> list[float]:
-    """The images per second of all epochs but the first; what follows them is not waited for."""
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        while True:
-            has_ended = process.poll() is not None
-            with suppress(FileNotFoundError):
-                text = (run / "metrics.jsonl").read_text()
-                if text.count("\n") == SPEED_EPOCHS:
-                    return [json.loads(line)["images_per_second"] for line in text.splitlines()[1:]]
-            if has_ended:
-                raise SystemExit(f"{' '.join(words)} ended with {process.returncode}")
-            time.sleep(0.2)
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+def time_turns(recipe: str) -> None:
+    """In one of the processes: the seconds of as many images each way, in short turns.
+
+    The speed of a shared machine changes within seconds, so that only turns that follow each other
+    can be compared. While the first process trains alone, the other one sleeps.
+    """
+    from torch import distributed
+
+    from glasshouse.training.process_group import ALONE, joined
+
+    (_, shard, steps, _), *_ = [each for each in SPEEDS if each[0] == recipe]
+    with joined() as group:
+        begun = begin_trainings(recipe)
+        ways = {
+            "two threads": (ALONE, begun(ALONE, shard, 2), 2 * steps),
+            "one thread": (ALONE, begun(ALONE, shard, 1), 2 * steps),
+            "two processes": (group, begun(group, 2 * shard, 1), steps),
+        }
+        rounds: dict[str, list[float]] = {name: [] for name in ways}
+        for turn in range(SPEED_ROUNDS + 1):
+            for name, (members, training, count) in ways.items():
+                distributed.barrier()
+                if members == ALONE and not group.is_first:
+                    continue
+                started = time.perf_counter()
+                for _ in range(count):
+                    next(training)
+                if turn:  # the first turn warms up
+                    rounds[name].append(time.perf_counter() - started)
+        if group.is_first:
+            print(json.dumps(rounds))
+
+
+def begin_trainings(recipe: str) -> "Callable[[ProcessGroup, int, int], Iterator[Step]]":
+    """A function that begins a training of a group, with a batch size and threads: its steps."""
+    import torch
+    from train_speed import training_of
+
+    from glasshouse.training.loop import Step, train
+    from glasshouse.training.state import begin
+
+    classifier, setup = training_of(recipe)
+
+    def begun(group: "ProcessGroup", batch_size: int, threads: int) -> Iterator[Step]:
+        words = {"batch_size": batch_size, "shards": group.size, "threads": threads}
+        settings = setup.settings.model_copy(update=words)
+        state = begin(copy.deepcopy(classifier.net), settings, torch.device("cpu"))
+        for record in train(state, replace(setup, settings=settings, group=group)):
+            if isinstance(record, Step):
+                yield record
+
+    return begun
 
 
 def overhead() -> bool:
     """A step in two processes compared with DistributedDataParallel, in the same processes."""
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [sys.executable, *launcher, __file__, "step"], check=True, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = launched("step")
     print_medians(found)
     claim = "times DistributedDataParallel's step"
     return judge_rounds(claim, ratios(found["ours"], found["ddp"]), 1.10, at_least=False)
+
+
+def launched(*words: str) -> dict[str, list[float]]:
+    """What the first of two processes of this script measures."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *launcher, __file__, *words], check=True, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 def time_steps() -> None:
@@ -276,6 +304,9 @@ def main(arguments: list[str]) -> bool:
     if arguments[:1] == ["step"]:
         time_steps()
         return True
+    if arguments[:1] == ["turns"]:
+        time_turns(arguments[1])
+        return True
     print(machine())
     chosen, held = arguments[:1], []
     with tempfile.TemporaryDirectory() as place:
@@ -287,7 +318,7 @@ def main(arguments: list[str]) -> bool:
         if chosen in ([], ["overhead"]):
             held.append(overhead())
         if chosen in ([], ["speed"]):
-            held.append(speed(folder))
+            held.append(speed())
     return all(held)
 
 

@@ -21,6 +21,7 @@ from glasshouse.training import loop
 from glasshouse.training.fit import train_classifier, train_until_done
 from glasshouse.training.loop import Step, TrainingSetup, _account, train
 from glasshouse.training.optimizers import build_optimizer, set_learning_rate
+from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.schedules import EveryStep, learning_rate
 from glasshouse.training.state import (
     Epoch,
@@ -475,3 +476,55 @@ def test_results_are_read_when_due_or_by_several_processes_at_the_same_steps(
     assert [(each.epoch, each.step) for each in added] == [(3, step) for step in range(1, 7)]
     assert not any(each.loss.requires_grad or each.logits.requires_grad for each in added)
     assert [len(each.labels) for each in added] == [4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.parametrize(("every", "expected"), [(1, [2, 3, 4, 5, 6]), (3, [3, 6])])
+def test_processes_learn_at_the_same_steps_that_one_is_asked_to_stop(
+    tiny_net: nn.Module,
+    tiny_splits: Splits,
+    monkeypatch: pytest.MonkeyPatch,
+    every: int,
+    expected: list[int],
+) -> None:
+    # The other process, with the same gradients, is asked before the second step.
+    summed: list[torch.Tensor] = []
+
+    def both(group: ProcessGroup, own: torch.Tensor) -> torch.Tensor:
+        summed.append(own)
+        other = own.clone()
+        other[-1] = float(len(summed) >= 2)
+        return own + other
+
+    monkeypatch.setattr(ProcessGroup, "sum", both)
+    monkeypatch.setattr(ProcessGroup, "reads_every", lambda group, device: every)
+    wanted = settings(shards=2, batch_size=8)
+    course = replace(setup(tiny_splits, wanted), group=ProcessGroup(0, 2))
+    steps = train(begin(tiny_net, wanted, CPU), course)
+    found = [
+        isinstance(step, Step) and step.is_asked_to_stop for step in itertools.islice(steps, 6)
+    ]
+    assert [number for number, is_asked in enumerate(found, 1) if is_asked] == expected
+    assert [float(own[-1]) for own in summed] == [0] * 6
+
+
+def test_a_process_tells_the_others_that_it_is_asked_to_stop(
+    tiny_net: nn.Module, tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[float] = []
+
+    def kept(group: ProcessGroup, own: torch.Tensor) -> torch.Tensor:
+        told.append(float(own[-1]))
+        return own
+
+    monkeypatch.setattr(ProcessGroup, "sum", kept)
+    wanted = settings(shards=2, batch_size=8)
+    course = replace(
+        setup(tiny_splits, wanted),
+        group=ProcessGroup(0, 2),
+        is_asked_to_stop=lambda: len(told) >= 2,
+    )
+    steps = train(begin(tiny_net, wanted, CPU), course)
+    found = [
+        isinstance(step, Step) and step.is_asked_to_stop for step in itertools.islice(steps, 4)
+    ]
+    assert told == [0, 0, 1, 1] and found == [False, False, True, True]

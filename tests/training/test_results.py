@@ -32,7 +32,7 @@ def test_sums_are_in_order_and_counts_are_of_all_images() -> None:
 def test_batches_in_shards_bring_their_counts() -> None:
     unread = UnreadResults()
     for step, (loss, images, correct) in enumerate([(0.5, 8, 3.0), (0.25, 6, 5.0)], 1):
-        answers = Counted(images, torch.tensor(correct))
+        answers = Counted(images, torch.tensor(correct), torch.tensor(0.0))
         unread.add(StepResult(1, step, torch.tensor(loss), answers, None, str))
     assert unread.read() == ([4.0, 1.5], 8.0)
 
@@ -74,8 +74,9 @@ def test_results_are_due_once_a_second_and_before_they_take_much_memory(
     unread.read()
     assert not unread.is_due()
     # What was cut into shards has left no logits.
-    unread.add(StepResult(1, 3, torch.tensor(0.5), Counted(2**21, torch.tensor(1.0)), None, str))
-    assert not unread.is_due() and len(Counted(7, torch.tensor(1.0))) == 7
+    counted = Counted(2**21, torch.tensor(1.0), torch.tensor(0.0))
+    unread.add(StepResult(1, 3, torch.tensor(0.5), counted, None, str))
+    assert not unread.is_due() and len(counted) == 2**21
 
 
 def test_labels_of_several_kinds_are_counted_one_by_one() -> None:

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.layer_passes import pass_forward
-from glasshouse.training.losses import batch_loss, correct_images, image_losses
+from glasshouse.training.losses import batch_loss, correct_images, image_losses, weights_on
 from glasshouse.training.optimizers import (
     DROP_EVERY,
     clear_gradients,
@@ -73,6 +73,7 @@ class Step:
     """One update of the weights.
 
     epoch, step: counted from 1, of ``steps`` in this epoch. images: seen in the epoch so far.
+    is_asked_to_stop: whether any process of a group was, which all of them learn with one step.
     """
 
     epoch: int
@@ -80,6 +81,7 @@ class Step:
     steps: int
     images: int
     lr: float
+    is_asked_to_stop: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class TrainingSetup:
     ``(n, k)`` and labels, also of the validation split's, that returns a mean or a value per image.
     optimizer: in place of the settings' one, a function from the network to a torch optimizer,
     whose learning rates the schedule scales. group: the processes that share the shards of each
-    batch, all of which run the same training.
+    batch, all of which run the same training. is_asked_to_stop: asked in each step of a group.
     """
 
     train: ImageSet
@@ -110,6 +112,7 @@ class TrainingSetup:
     loss: Loss | None = None
     optimizer: MakeOptimizer | None = None
     group: ProcessGroup = ALONE
+    is_asked_to_stop: Callable[[], bool] = bool
 
     @property
     def cut(self) -> Cut:
@@ -143,9 +146,9 @@ def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoc
             steps = max(steps, batch.step + 1)
             lr = rate(state.epoch + batch.step / steps)
             loss, logits = update(state, batch, setup, lr)
-            _account(state, loss, logits, batch, setup)
+            is_asked = _account(state, loss, logits, batch, setup)
             state.seconds += time.perf_counter() - started
-            yield Step(state.epoch + 1, state.step, steps, state.seen, lr)
+            yield Step(state.epoch + 1, state.step, steps, state.seen, lr, is_asked)
         last_lr = rate(state.epoch + (steps - 1) / steps)
         yield _end_epoch(state, setup, last_lr)
 
@@ -174,7 +177,8 @@ def update(
         state.net.train()
     set_learning_rate(state.optimizer, lr)
     one = partial(backward, state, setup)
-    shared = partial(backward_of_shards, state, backward=one, group=setup.group)
+    is_asked = setup.is_asked_to_stop()
+    shared = partial(backward_of_shards, state, backward=one, group=setup.group, is_asked=is_asked)
     loss, logits = shared(batch) if batch.shards else one(batch)
     if settings.gradient_clip is not None:
         clip_gradients(state.net, state.optimizer, settings.gradient_clip)
@@ -215,7 +219,7 @@ def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
 def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
     weights = None
     if setup.class_weights is not None:
-        weights = _on_device(setup.class_weights, logits.device)
+        weights = weights_on(logits.device, setup.class_weights)
     # A loss of the user's own takes whatever the batches yield; weights need classes.
     if setup.batches is not None and (setup.loss is None or weights is not None):
         labels = as_labels(
@@ -226,11 +230,6 @@ def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
         )
         batch = replace(batch, labels=labels)
     return batch_loss(logits, batch, setup.settings.label_smoothing, weights, setup.loss)
-
-
-@lru_cache(maxsize=8)
-def _on_device(weights: tuple[float, ...], device: torch.device) -> Tensor:
-    return torch.tensor(weights).to(device)
 
 
 def _require_effect(setup: TrainingSetup) -> None:
@@ -311,7 +310,8 @@ def _account(
     logits: Tensor | Counted,
     batch: Batch,
     setup: TrainingSetup,
-) -> None:
+) -> bool:
+    """Keep the results of a step; whether any process of a group is asked to stop."""
     names = partial(_names_of, batch, setup)
     here = (state.epoch + 1, batch.step + 1)
     answers = logits.detach() if isinstance(logits, Tensor) else logits
@@ -321,8 +321,9 @@ def _account(
     state.step += 1
     # Processes read at the same steps, so that they stop at the same one when a loss is not finite.
     steps = setup.group.reads_every(loss.device)
-    if state.step % steps == 0 if steps else state.unread.is_due():
+    if is_due := state.step % steps == 0 if steps else state.unread.is_due():
         state.read_results()
+    return bool(steps and is_due and isinstance(answers, Counted) and answers.asked > 0)
 
 
 def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:

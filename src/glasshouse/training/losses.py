@@ -1,7 +1,7 @@
 """The loss of a batch: of one label per image, of several, or a loss of the user's own."""
 
 import math
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -11,6 +11,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from glasshouse.data.batches import Batch
 from glasshouse.errors import UsageError
 from glasshouse.training.own_parts import Loss, own_loss
+
+
+@lru_cache(maxsize=8)
+def weights_on(device: torch.device, class_weights: tuple[float, ...]) -> Tensor:
+    """Class weights ``(k,)`` as a tensor on a device, to which they move once."""
+    return torch.tensor(class_weights).to(device)
 
 
 def batch_loss(

@@ -21,10 +21,12 @@ class Counted:
     """What remains of the logits of a batch that was cut into shards.
 
     images: how many there were. correct: how many of them were predicted right, on the device.
+    asked: above 0 where a process was asked to stop, on the device.
     """
 
     images: int
     correct: Tensor
+    asked: Tensor
 
     def __len__(self) -> int:
         return self.images

@@ -21,15 +21,23 @@ from glasshouse.training.state import TrainingState
 
 # Forward and backward pass of one shard: its mean loss and its logits.
 Backward = Callable[[Batch], tuple[Tensor, Tensor]]
+# Numbers after gradients and buffers: loss, images predicted right, whether to stop.
+_ENDS = 3
 
 
 def backward_of_shards(
-    state: TrainingState, batch: Batch, backward: Backward, group: ProcessGroup
+    state: TrainingState,
+    batch: Batch,
+    backward: Backward,
+    group: ProcessGroup,
+    *,
+    is_asked: bool = False,
 ) -> tuple[Tensor, Counted]:
     """Leave the gradients of a whole batch in the parameters; returns its loss and its answers.
 
     Buffers that a forward pass changes, such as BatchNorm's running statistics, change by the mean
-    of what the shards would change them by.
+    of what the shards would change them by. is_asked: whether this process is asked to stop, which
+    the others learn with the sum.
     """
     message = _Message(
         [p for each in state.optimizer.param_groups for p in each["params"] if p.requires_grad],
@@ -39,16 +47,20 @@ def backward_of_shards(
 
     def packed(shard: Batch, place: Tensor | None) -> Tensor:
         loss, logits = backward(shard)
-        correct = correct_count(logits, shard.labels)
-        values = message.pack(before, shard.share, loss, correct, place)
+        # A loss of the user's own may be float64, which would make all numbers so.
+        share_of_loss = loss.detach().float() * shard.share
+        correct = correct_count(logits, shard.labels).float()
+        asked = torch.full_like(correct, is_asked)
+        ends = torch.stack([share_of_loss, correct, asked])
+        values = message.pack(before, shard.share, ends, place)
         clear_gradients(state.optimizer)
         return values
 
     # The first shard's numbers become the sum: others are added to them.
     places = chain([group.place(message.size) if message.is_float32 else None], repeat(None))
     total = group.sum(tree_sum(map(packed, batch.shards, places)))
-    loss, correct = message.unpack(total, before)
-    return loss, Counted(len(batch.positions), correct)
+    loss, correct, asked = message.unpack(total, before)
+    return loss, Counted(len(batch.positions), correct, asked)
 
 
 def tree_sum(parts: Iterable[Tensor]) -> Tensor:
@@ -82,7 +94,7 @@ class _Message:
     @property
     def size(self) -> int:
         """How many numbers it has."""
-        return sum(each.numel() for each in (*self.parameters, *self.buffers)) + 2
+        return sum(each.numel() for each in (*self.parameters, *self.buffers)) + _ENDS
 
     @property
     def is_float32(self) -> bool:
@@ -95,13 +107,12 @@ class _Message:
         self,
         before: list[Tensor],
         share: float,
-        loss: Tensor,
-        correct: Tensor,
+        ends: Tensor,
         place: Tensor | None = None,
     ) -> Tensor:
-        """Gradients, changes of buffers (which are undone), the loss and the number correct.
+        """Gradients, changes of buffers (which are undone), and three numbers at the end.
 
-        place: where they are written.
+        ends: these, as the shard's share. place: where all are written.
         """
         gradients = [_flat(torch.zeros_like(p) if p.grad is None else p.grad, like=p)
                      for p in self.parameters]  # fmt: skip
@@ -111,15 +122,13 @@ class _Message:
         ]
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(old)
-        # A loss of the user's own may be float64, which would make all numbers so.
-        ends = [loss.detach().reshape(1).float() * share, correct.float().reshape(1)]
-        return torch.cat([*gradients, *changes, *ends], out=place)
+        return torch.cat([*gradients, *changes, ends], out=place)
 
     @torch.no_grad()
-    def unpack(self, total: Tensor, before: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Set gradients and buffers from the sum over all shards; returns loss and count."""
+    def unpack(self, total: Tensor, before: list[Tensor]) -> Tensor:
+        """Set gradients and buffers from the sum over all shards; returns the three numbers."""
         sizes = [each.numel() for each in (*self.parameters, *self.buffers)]
-        *pieces, loss, correct = torch.split(total, [*sizes, 1, 1])
+        *pieces, ends = torch.split(total, [*sizes, _ENDS])
         gradients, changes = pieces[: len(self.parameters)], pieces[len(self.parameters) :]
         for parameter, piece in zip(self.parameters, gradients, strict=True):
             parameter.grad = _like(piece, parameter)
@@ -128,7 +137,7 @@ class _Message:
             if not buffer.is_floating_point():
                 change = change.round()
             buffer.copy_(old + change.to(buffer.dtype))
-        return loss[0], correct[0]
+        return ends.clone()  # which are kept for longer than the gradients
 
 
 def _flat(gradient: Tensor, like: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from glasshouse.runs import folder as runs, holding
 from glasshouse.runs.failure import clear_failure
 from glasshouse.settings import Recipe, TrainSettings
 from glasshouse.storage import remove_unfinished, write_json, write_text
+from glasshouse.training.common_signal import common_signal
 from glasshouse.training.fit import class_weights_of
 from glasshouse.training.loop import Step, TrainingSetup
 from glasshouse.training.operations import training_flop
@@ -201,7 +202,7 @@ def _fitted(
     explain_now = _snapshots(experiment)
     if state.epoch == state.step == 0:
         explain_now()
-    records = train_transfer(state, setup_of(experiment), transfer)
+    records = train_transfer(state, setup_of(experiment, signal_received), transfer)
     for record in recorded(records, state, experiment.settings.epochs, folder):
         if isinstance(record, Epoch):
             # Before the checkpoint: a kill in between repeats the epoch, and so keeps it again.
@@ -210,9 +211,7 @@ def _fitted(
             _write_metrics(state, folder)
             explain_now()
         yield record
-        # All processes stop after the same step, whichever of them received the signal.
-        number = current_group().highest(signal_received() or 0)
-        if number:
+        if number := common_signal(record, current_group(), signal_received):
             _save(state, folder)
             raise Interrupted(_interrupted_message(experiment), number)
 
@@ -319,10 +318,17 @@ def write_start(
     clear_failure(request.out)
 
 
-def setup_of(experiment: Experiment) -> TrainingSetup:
+def setup_of(
+    experiment: Experiment, signal_received: Callable[[], int | None] = lambda: None
+) -> TrainingSetup:
     """What the training loop needs, with the learning rate that is really used."""
     setup = make_setup(experiment.request.recipe, experiment.splits, experiment.classifier)
-    return replace(setup, settings=experiment.settings, group=current_group())
+    return replace(
+        setup,
+        settings=experiment.settings,
+        group=current_group(),
+        is_asked_to_stop=lambda: signal_received() is not None,
+    )
 
 
 def make_setup(recipe: Recipe, splits: Splits, classifier: Classifier) -> TrainingSetup:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from glasshouse.errors import Interrupted
+from glasshouse.training.common_signal import common_signal
 from glasshouse.training.process_agreement import require_same_weights, share_state
 from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.state import Epoch
@@ -38,10 +39,9 @@ def _fit(
     experiment: Experiment, group: ProcessGroup, signal_received: Callable[[], int | None]
 ) -> None:
     state, transfer = experiment.state, experiment.request.recipe.transfer
-    for record in train_transfer(state, setup_of(experiment), transfer):
+    for record in train_transfer(state, setup_of(experiment, signal_received), transfer):
         if isinstance(record, Epoch):
             require_same_weights(state, group)
-        number = group.highest(signal_received() or 0)
-        if number:
+        if number := common_signal(record, group, signal_received):
             require_same_weights(state, group)
             raise Interrupted("the first process has saved everything", number)
