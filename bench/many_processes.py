@@ -1,6 +1,6 @@
 """Training in several processes: the same bytes, how fast, and what is left after kill -9.
 
-    python bench/many_processes.py [bytes | kills N | overhead | speed]
+    python bench/many_processes.py [bytes | kills N | overhead | speed [RECIPE]]
 
 Claims: model and predictions have the same bytes for 1, 2, 4 and 8 processes, of digits, of a
 subset of CIFAR-10 and of a transfer run (the last two are read from GLASSHOUSE_DATA); so they have
@@ -143,9 +143,9 @@ def members_of(launcher: int) -> list[psutil.Process]:
         return []
 
 
-def speed() -> bool:
+def speed(recipes: list[str]) -> bool:
     """Steps in turns: one process with two threads, with one, and two processes."""
-    held = [faster(*each) for each in SPEEDS]
+    held = [faster(*each) for each in SPEEDS if each[0] in recipes or not recipes]
     return all(held)
 
 
@@ -318,7 +318,7 @@ def main(arguments: list[str]) -> bool:
         if chosen in ([], ["overhead"]):
             held.append(overhead())
         if chosen in ([], ["speed"]):
-            held.append(speed())
+            held.append(speed(arguments[1:]))
     return all(held)
 
 

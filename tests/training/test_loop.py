@@ -499,10 +499,8 @@ def test_processes_learn_at_the_same_steps_that_one_is_asked_to_stop(
     monkeypatch.setattr(ProcessGroup, "reads_every", lambda group, device: every)
     wanted = settings(shards=2, batch_size=8)
     course = replace(setup(tiny_splits, wanted), group=ProcessGroup(0, 2))
-    steps = train(begin(tiny_net, wanted, CPU), course)
-    found = [
-        isinstance(step, Step) and step.is_asked_to_stop for step in itertools.islice(steps, 6)
-    ]
+    steps = itertools.islice(train(begin(tiny_net, wanted, CPU), course), 6)
+    found = [isinstance(step, Step) and step.is_asked_to_stop for step in steps]
     assert [number for number, is_asked in enumerate(found, 1) if is_asked] == expected
     assert [float(own[-1]) for own in summed] == [0] * 6
 
@@ -523,8 +521,6 @@ def test_a_process_tells_the_others_that_it_is_asked_to_stop(
         group=ProcessGroup(0, 2),
         is_asked_to_stop=lambda: len(told) >= 2,
     )
-    steps = train(begin(tiny_net, wanted, CPU), course)
-    found = [
-        isinstance(step, Step) and step.is_asked_to_stop for step in itertools.islice(steps, 4)
-    ]
+    steps = itertools.islice(train(begin(tiny_net, wanted, CPU), course), 4)
+    found = [isinstance(step, Step) and step.is_asked_to_stop for step in steps]
     assert told == [0, 0, 1, 1] and found == [False, False, True, True]
