@@ -10,7 +10,6 @@ processes train `fast` at least 1.10 times as fast as one process with two threa
 tutorial's networks, with 32 images a process, no slower. Without an argument, all four.
 """
 
-import copy
 import hashlib
 import json
 import os
@@ -145,6 +144,8 @@ def members_of(launcher: int) -> list[psutil.Process]:
 
 def speed(recipes: list[str]) -> bool:
     """Steps in turns: one process with two threads, with one, and two processes."""
+    if unknown := {*recipes} - {recipe for recipe, *_ in SPEEDS}:
+        raise SystemExit(f"not measured: {', '.join(unknown)}")
     held = [faster(*each) for each in SPEEDS if each[0] in recipes or not recipes]
     return all(held)
 
@@ -168,6 +169,7 @@ def time_turns(recipe: str) -> None:
     The speed of a shared machine changes within seconds, so that only turns that follow each other
     can be compared. While the first process trains alone, the other one sleeps.
     """
+    import torch
     from torch import distributed
 
     from glasshouse.training.process_group import ALONE, joined
@@ -176,21 +178,26 @@ def time_turns(recipe: str) -> None:
     with joined() as group:
         begun = begin_trainings(recipe)
         ways = {
-            "two threads": (ALONE, begun(ALONE, shard, 2), 2 * steps),
-            "one thread": (ALONE, begun(ALONE, shard, 1), 2 * steps),
-            "two processes": (group, begun(group, 2 * shard, 1), steps),
+            "two threads": (2, begun(ALONE, shard, 2), 2 * steps),
+            "one thread": (1, begun(ALONE, shard, 1), 2 * steps),
+            "two processes": (1, begun(group, 2 * shard, 1), steps),
         }
         rounds: dict[str, list[float]] = {name: [] for name in ways}
         for turn in range(SPEED_ROUNDS + 1):
-            for name, (members, training, count) in ways.items():
+            # Every other time in reverse: each way meets the processor as the one before left it.
+            for name in list(ways)[:: (-1) ** turn]:
+                threads, training, count = ways[name]
                 distributed.barrier()
-                if members == ALONE and not group.is_first:
+                if name != "two processes" and not group.is_first:
                     continue
+                # Now: training would set them anew for each step, and set them back.
+                torch.set_num_threads(threads)
                 started = time.perf_counter()
                 for _ in range(count):
                     next(training)
                 if turn:  # the first turn warms up
                     rounds[name].append(time.perf_counter() - started)
+                torch.set_num_threads(1)
         if group.is_first:
             print(json.dumps(rounds))
 
@@ -208,7 +215,7 @@ def begin_trainings(recipe: str) -> "Callable[[ProcessGroup, int, int], Iterator
     def begun(group: "ProcessGroup", batch_size: int, threads: int) -> Iterator[Step]:
         words = {"batch_size": batch_size, "shards": group.size, "threads": threads}
         settings = setup.settings.model_copy(update=words)
-        state = begin(copy.deepcopy(classifier.net), settings, torch.device("cpu"))
+        state = begin(classifier.net, settings, torch.device("cpu"))
         for record in train(state, replace(setup, settings=settings, group=group)):
             if isinstance(record, Step):
                 yield record

@@ -524,3 +524,12 @@ def test_a_process_tells_the_others_that_it_is_asked_to_stop(
     steps = itertools.islice(train(begin(tiny_net, wanted, CPU), course), 4)
     found = [isinstance(step, Step) and step.is_asked_to_stop for step in steps]
     assert told == [0, 0, 1, 1] and found == [False, False, True, True]
+
+
+def test_a_process_that_is_alone_leaves_it_to_its_caller_when_to_stop(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    wanted = settings(shards=2, batch_size=8)
+    course = replace(setup(tiny_splits, wanted), is_asked_to_stop=lambda: True)
+    steps = itertools.islice(train(begin(tiny_net, wanted, CPU), course), 4)
+    assert not any(isinstance(step, Step) and step.is_asked_to_stop for step in steps)

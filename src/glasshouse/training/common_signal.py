@@ -1,4 +1,4 @@
-"""The signal that ends a training: all of its processes notice it after the same step."""
+"""The signal that ends a training: its processes notice it after the same step or epoch."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,8 @@ def common_signal(
 
     received: the signal of this process, or None. A process that is alone notices its own at once.
     """
-    # Steps tell what they learnt from each other: asking again costs a twentieth of a short one.
+    # A step says whether any process was asked. To ask each other again would take a twentieth of a
+    # short one.
     if group.size > 1 and isinstance(record, Step) and not record.is_asked_to_stop:
         return 0
     return group.highest(received() or 0)

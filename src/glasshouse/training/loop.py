@@ -73,7 +73,8 @@ class Step:
     """One update of the weights.
 
     epoch, step: counted from 1, of ``steps`` in this epoch. images: seen in the epoch so far.
-    is_asked_to_stop: whether any process of a group was, which all of them learn with one step.
+    is_asked_to_stop: whether any process of a group was, known to all of them (on a GPU, after
+    every 16th step); never set by a process that is alone.
     """
 
     epoch: int
@@ -98,7 +99,8 @@ class TrainingSetup:
     ``(n, k)`` and labels, also of the validation split's, that returns a mean or a value per image.
     optimizer: in place of the settings' one, a function from the network to a torch optimizer,
     whose learning rates the schedule scales. group: the processes that share the shards of each
-    batch, all of which run the same training. is_asked_to_stop: asked in each step of a group.
+    batch, all of which run the same training. is_asked_to_stop: whether this process is; the others
+    of its group learn it with the step.
     """
 
     train: ImageSet
@@ -112,7 +114,7 @@ class TrainingSetup:
     loss: Loss | None = None
     optimizer: MakeOptimizer | None = None
     group: ProcessGroup = ALONE
-    is_asked_to_stop: Callable[[], bool] = bool
+    is_asked_to_stop: Callable[[], bool] = lambda: False
 
     @property
     def cut(self) -> Cut:
@@ -177,9 +179,8 @@ def update(
         state.net.train()
     set_learning_rate(state.optimizer, lr)
     one = partial(backward, state, setup)
-    is_asked = setup.is_asked_to_stop()
-    shared = partial(backward_of_shards, state, backward=one, group=setup.group, is_asked=is_asked)
-    loss, logits = shared(batch) if batch.shards else one(batch)
+    shared = partial(backward_of_shards, state, backward=one, group=setup.group)
+    loss, logits = shared(batch, is_asked=setup.is_asked_to_stop) if batch.shards else one(batch)
     if settings.gradient_clip is not None:
         clip_gradients(state.net, state.optimizer, settings.gradient_clip)
     take_step(state.optimizer)
@@ -312,8 +313,7 @@ def _account(
     setup: TrainingSetup,
 ) -> bool:
     """Keep the results of a step; whether any process of a group is asked to stop."""
-    names = partial(_names_of, batch, setup)
-    here = (state.epoch + 1, batch.step + 1)
+    here, names = (state.epoch + 1, batch.step + 1), partial(_names_of, batch, setup)
     answers = logits.detach() if isinstance(logits, Tensor) else logits
     result = StepResult(*here, loss.detach(), answers, batch.labels, names)
     state.unread.add(result)

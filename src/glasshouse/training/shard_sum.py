@@ -31,13 +31,13 @@ def backward_of_shards(
     backward: Backward,
     group: ProcessGroup,
     *,
-    is_asked: bool = False,
+    is_asked: Callable[[], bool] = lambda: False,
 ) -> tuple[Tensor, Counted]:
     """Leave the gradients of a whole batch in the parameters; returns its loss and its answers.
 
     Buffers that a forward pass changes, such as BatchNorm's running statistics, change by the mean
     of what the shards would change them by. is_asked: whether this process is asked to stop, which
-    the others learn with the sum.
+    the others learn from the sum; called as late as possible.
     """
     message = _Message(
         [p for each in state.optimizer.param_groups for p in each["params"] if p.requires_grad],
@@ -50,7 +50,7 @@ def backward_of_shards(
         # A loss of the user's own may be float64, which would make all numbers so.
         share_of_loss = loss.detach().float() * shard.share
         correct = correct_count(logits, shard.labels).float()
-        asked = torch.full_like(correct, is_asked)
+        asked = torch.full_like(correct, is_asked())
         ends = torch.stack([share_of_loss, correct, asked])
         values = message.pack(before, shard.share, ends, place)
         clear_gradients(state.optimizer)
@@ -112,7 +112,7 @@ class _Message:
     ) -> Tensor:
         """Gradients, changes of buffers (which are undone), and three numbers at the end.
 
-        ends: these, as the shard's share. place: where all are written.
+        ends: these, the loss times the shard's share. place: where all are written.
         """
         gradients = [_flat(torch.zeros_like(p) if p.grad is None else p.grad, like=p)
                      for p in self.parameters]  # fmt: skip

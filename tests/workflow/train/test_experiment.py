@@ -22,6 +22,7 @@ from glasshouse.workflow.train.experiment import (
     finish_experiment,
     fit_experiment,
     open_experiment,
+    setup_of,
 )
 
 SMALL = ["train.epochs=2", "data.train_limit=96", "train.precision=fp32", "train.device=cpu"]
@@ -213,3 +214,12 @@ def test_a_run_killed_at_its_first_file_starts_again(tmp_path: Path) -> None:
     (first.out / "recipe.toml").write_text("half a rec")
     assert open_experiment(first).state.epoch == 0
     assert read_run(first.out).recipe == first.recipe
+
+
+@pytest.mark.parametrize("number", [None, 15])
+def test_training_asks_whether_its_process_has_received_a_signal(
+    tmp_path: Path, number: int | None
+) -> None:
+    experiment = open_experiment(request(tmp_path / "run"))
+    asks = setup_of(experiment, lambda: number).is_asked_to_stop
+    assert asks() == (number is not None)

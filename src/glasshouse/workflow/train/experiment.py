@@ -181,9 +181,10 @@ def fit_experiment(
     kept weights where requested. ``experiment.state`` advances in place. Leaving the loop early
     loses the steps since the last checkpoint and nothing else.
 
-    signal_received: asked after every step; when it returns a signal number, the state is saved
-    and Interrupted is raised with that number. Raises DivergedError, naming the images, when the
-    loss is not finite, and StorageError when the disk is full.
+    signal_received: asked in every step; once it returns a signal number, which it goes on to do,
+    the state is saved and Interrupted is raised with that number (in several processes on GPUs,
+    after at most 16 steps). Raises DivergedError, naming the images, when the loss is not finite,
+    and StorageError when the disk is full.
     """
     try:
         yield from _fitted(experiment, signal_received)
@@ -318,9 +319,7 @@ def write_start(
     clear_failure(request.out)
 
 
-def setup_of(
-    experiment: Experiment, signal_received: Callable[[], int | None] = lambda: None
-) -> TrainingSetup:
+def setup_of(experiment: Experiment, signal_received: Callable[[], int | None]) -> TrainingSetup:
     """What the training loop needs, with the learning rate that is really used."""
     setup = make_setup(experiment.request.recipe, experiment.splits, experiment.classifier)
     return replace(
