@@ -152,7 +152,7 @@ def clusters(studio: Studio) -> None:
 def reliability(studio: Studio) -> None:
     """Small faults that tests noticed, of the table on the page "Reliability"."""
     rows = list(noticed_faults((DOCS / "reliability.md").read_text(encoding="utf-8")))[::-1]
-    figure = Figure(figsize=(7, 8.4), layout="constrained")
+    figure = Figure(figsize=(7, 1.4 + 0.22 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
     places = range(len(rows))
     first = [100 * row[1] / row[3] for row in rows]
