@@ -46,9 +46,9 @@ TRANSFER = [
     "model.pretrained.input_size=96", "train.epochs=3", "train.shards=8", "train.precision=fp32",
 ]  # fmt: skip
 STEPS, ROUNDS = 10, 15
-# Recipe, images a shard, steps of two processes in a turn (the tutorial's networks have 42 batches
+# Images a shard, steps of two processes in a turn (of the tutorial's networks, 42 batches are
 # augmented at once), and how many times as fast two processes are as two threads.
-SPEEDS = (("tutorial-basic", 32, 42, 1.0), ("tutorial-wide", 32, 42, 1.0), ("fast", 512, 2, 1.10))
+SPEEDS = {"tutorial-basic": (32, 42, 1.0), "tutorial-wide": (32, 42, 1.0), "fast": (512, 2, 1.10)}
 SPEED_ROUNDS = 30
 
 
@@ -144,17 +144,18 @@ def members_of(launcher: int) -> list[psutil.Process]:
 
 def speed(recipes: list[str]) -> bool:
     """Steps in turns: one process with two threads, with one, and two processes."""
-    if unknown := {*recipes} - {recipe for recipe, *_ in SPEEDS}:
-        raise SystemExit(f"not measured: {', '.join(unknown)}")
-    held = [faster(*each) for each in SPEEDS if each[0] in recipes or not recipes]
+    if unknown := set(recipes) - set(SPEEDS):
+        raise SystemExit(f"expected any of {', '.join(SPEEDS)}, got {', '.join(unknown)}")
+    held = [faster(recipe) for recipe in recipes or SPEEDS]
     return all(held)
 
 
-def faster(recipe: str, shard: int, steps: int, at_least: float) -> bool:
+def faster(recipe: str) -> bool:
     """Whether two processes are so much faster than two threads, with as many images a shard.
 
     Also twice the speed of one thread, which two processes would have if they exchanged nothing.
     """
+    shard, steps, at_least = SPEEDS[recipe]
     found = launched("turns", recipe)
     rates = [2 * shard * steps / statistics.median(seconds) for seconds in found.values()]
     print(f"{recipe}, {shard} images a shard: two threads {rates[0]:,.0f} images/s, twice one "
@@ -174,7 +175,7 @@ def time_turns(recipe: str) -> None:
 
     from glasshouse.training.process_group import ALONE, joined
 
-    (_, shard, steps, _), *_ = [each for each in SPEEDS if each[0] == recipe]
+    shard, steps, _ = SPEEDS[recipe]
     with joined() as group:
         begun = begin_trainings(recipe)
         ways = {

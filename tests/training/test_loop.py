@@ -526,6 +526,27 @@ def test_a_process_tells_the_others_that_it_is_asked_to_stop(
     assert told == [0, 0, 1, 1] and found == [False, False, True, True]
 
 
+def test_a_signal_during_a_step_is_told_with_that_step(
+    tiny_net: nn.Module, tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_come: list[bool] = []
+
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        has_come.append(True)
+        return nn.functional.cross_entropy(logits, labels)
+
+    monkeypatch.setattr(ProcessGroup, "sum", lambda group, own: own)
+    wanted = settings(shards=2, batch_size=8)
+    course = replace(
+        setup(tiny_splits, wanted),
+        loss=loss,
+        group=ProcessGroup(0, 2),
+        is_asked_to_stop=lambda: bool(has_come),
+    )
+    step = next(train(begin(tiny_net, wanted, CPU), course))
+    assert isinstance(step, Step) and step.is_asked_to_stop
+
+
 def test_a_process_that_is_alone_leaves_it_to_its_caller_when_to_stop(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:
