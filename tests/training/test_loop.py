@@ -489,7 +489,7 @@ def test_processes_learn_at_the_same_steps_that_one_is_asked_to_stop(
     # The other process, with the same gradients, is asked before the second step.
     summed: list[torch.Tensor] = []
 
-    def both(group: ProcessGroup, own: torch.Tensor) -> torch.Tensor:
+    def both(group: ProcessGroup, own: torch.Tensor, *, changes: bool) -> torch.Tensor:
         summed.append(own)
         other = own.clone()
         other[-1] = float(len(summed) >= 2)
@@ -510,7 +510,7 @@ def test_a_process_tells_the_others_that_it_is_asked_to_stop(
 ) -> None:
     told: list[float] = []
 
-    def kept(group: ProcessGroup, own: torch.Tensor) -> torch.Tensor:
+    def kept(group: ProcessGroup, own: torch.Tensor, *, changes: bool) -> torch.Tensor:
         told.append(float(own[-1]))
         return own
 
@@ -535,7 +535,7 @@ def test_a_signal_during_a_step_is_told_with_that_step(
         has_come.append(True)
         return nn.functional.cross_entropy(logits, labels)
 
-    monkeypatch.setattr(ProcessGroup, "sum", lambda group, own: own)
+    monkeypatch.setattr(ProcessGroup, "sum", lambda group, own, changes: own)
     wanted = settings(shards=2, batch_size=8)
     course = replace(
         setup(tiny_splits, wanted),

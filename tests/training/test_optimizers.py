@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from glasshouse.training.optimizers import (
 )
 
 
-def network() -> nn.Module:
+def network() -> nn.Sequential:
     torch.manual_seed(0)
     # Without a bias before BatchNorm: its gradient is zero but for rounding, which Adam magnifies.
     convolution = nn.Conv2d(3, 4, 3, bias=False)
@@ -42,6 +42,26 @@ def test_parameters_are_split_only_where_they_are_treated_differently(
     assert len(optimizer.param_groups) == groups
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in net.parameters()}
+
+
+@pytest.mark.parametrize("more", [{}, {"weight_decay": 0.01}, {"bias_lr_factor": 2.0}])
+@pytest.mark.parametrize("name", get_args(TrainSettings.model_fields["optimizer"].annotation))
+def test_gradients_are_left_as_they_are_so_that_processes_can_share_them(
+    name: str, more: dict[str, float]
+) -> None:
+    net = network()
+    net.extend([nn.Unflatten(1, (2, 1, 1)), nn.Conv2d(2, 3, 1)])
+    optimizer = build_optimizer(net, TrainSettings.model_validate({"optimizer": name, **more}))
+    for step in range(3):
+        images = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(step))
+        net(images).square().mean().backward()
+        gradients = [p.grad for p in net.parameters() if p.grad is not None]
+        before = [each.clone() for each in gradients]
+        take_step(optimizer)
+        drop_vanishing(optimizer)
+        assert len(gradients) == 7
+        assert all(map(torch.equal, gradients, before))
+        clear_gradients(optimizer)
 
 
 def test_one_group_takes_the_same_steps_as_two() -> None:
@@ -210,7 +230,7 @@ def test_groups_have_the_product_of_their_factors_and_only_kernels_decay(decay: 
     rates = [group["lr"] for group in optimizer.param_groups]
     assert rates == pytest.approx([0.1, 0.4, 0.025, 0.1])
     net.requires_grad_(False)
-    net[3].weight.requires_grad_()  # type: ignore[index]
+    net[3].weight.requires_grad_()
     (group,) = build_optimizer(net, settings, factors).param_groups
     assert [names[id(p)] for p in group["params"]] == ["3.weight"]
 

@@ -20,7 +20,7 @@ from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.fit import train_until_done
 from glasshouse.training.loop import Step, TrainingSetup, train, update
 from glasshouse.training.process_group import ProcessGroup
-from glasshouse.training.shard_sum import _flat, _like, tree_sum
+from glasshouse.training.shard_sum import _flat, _like
 from glasshouse.training.state import Epoch, TrainingState, begin, load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -39,14 +39,6 @@ def setup(splits: Splits, wanted: TrainSettings, augment: AugmentSettings = PLAI
 
 def state_bytes(state: TrainingState) -> bytes:
     return b"".join(tensor.numpy().tobytes() for tensor in state.net.state_dict().values())
-
-
-def test_the_sum_is_a_binary_tree() -> None:
-    parts = [torch.tensor([1.0, 3e-8]) * 3.0**-n for n in range(8)]
-    (a, b, c, d, e, f, g, h) = (part.clone() for part in parts)
-    expected = ((a + b) + (c + d)) + ((e + f) + (g + h))
-    total = tree_sum(part.clone() for part in parts)
-    assert total.numpy().tobytes() == expected.numpy().tobytes()
 
 
 @pytest.mark.parametrize("is_last", [False, True])
@@ -108,7 +100,7 @@ def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
             places.append(torch.full((count,), torch.nan))
             return places[-1]
 
-        def sum(self, own: Tensor) -> Tensor:
+        def sum(self, own: Tensor, *, changes: bool = True) -> Tensor:
             summed.append(own)
             return own.clone()
 
@@ -132,6 +124,32 @@ def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
         assert all(a is b for a, b in zip(places, summed, strict=True))
     else:
         assert not places and summed[0].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("own", "values", "changes"),
+    [
+        (None, {}, False),
+        (None, {"optimizer": "adam", "ema_decay": 0.9}, False),
+        (None, {"gradient_clip": 1.0}, True),
+        (lambda net: torch.optim.SGD(net.parameters(), 0.05), {}, True),
+    ],
+)
+def test_processes_share_gradients_that_nothing_changes(
+    tiny_net: nn.Module, tiny_splits: Splits, own: Any, values: dict[str, Any], changes: bool
+) -> None:
+    said = []
+
+    class Noting(ProcessGroup):
+        def sum(self, own: Tensor, *, changes: bool = True) -> Tensor:
+            said.append(changes)
+            return own
+
+    wanted = settings(epochs=1, **values)
+    given = replace(setup(tiny_splits, wanted), group=Noting(), optimizer=own)
+    for _ in train(begin(tiny_net, wanted, CPU), given):
+        pass
+    assert said == [changes] * 6
 
 
 def test_without_batch_norm_and_dropout_shards_change_only_rounding(tiny_splits: Splits) -> None:

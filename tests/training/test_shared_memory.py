@@ -20,8 +20,8 @@ from torch import Tensor
 
 from glasshouse.training import process_group, shared_memory
 from glasshouse.training.process_group import ProcessGroup
-from glasshouse.training.shard_sum import tree_sum
 from glasshouse.training.shared_memory import SharedMemory
+from glasshouse.training.tree_sum import tree_sum
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="shared on Linux, x86-64"
@@ -52,7 +52,7 @@ def at_once(size: int, work: Callable[[SharedMemory], Any]) -> tuple[list[Any], 
     """What the work of each of so many processes returns, and how often they talked."""
     talk = Talk(size)
     with ThreadPoolExecutor(size) as pool:
-        found = [pool.submit(work, SharedMemory(rank, size, talk.gather(rank)))
+        found = [pool.submit(work, SharedMemory(rank, talk.gather(rank)))
                  for rank in range(size)]  # fmt: skip
         return [each.result(timeout=60) for each in found], talk.calls
 
@@ -125,27 +125,38 @@ def test_between_machines_each_process_sends_its_part_of_the_sum_of_its_machine(
     assert sum(sent) == levels * sum(counts) * size // machine
 
 
-def test_what_a_partner_reads_is_kept_until_it_begins_the_next_sum() -> None:
+def test_a_sum_that_is_not_changed_is_the_same_memory_and_kept_until_the_next() -> None:
     has_read = threading.Event()
-    views: list[Tensor] = []
+    seen: list[Tensor] = []
 
-    def work(memory: SharedMemory) -> None:
-        memory.begin(torch.zeros(4))
-        other = memory.exchanged(torch.full((4,), 1.0 + memory.rank), memory.rank ^ 1)
-        assert other is not None
+    def work(memory: SharedMemory) -> Tensor:
+        group = ProcessGroup(memory.rank, 2, memory)
+        first = group.sum(torch.full((4,), 1.0 + memory.rank), changes=False)
         if memory.rank == 1:
             # Meanwhile the first process writes for the second sum, and waits.
             deadline = time.monotonic() + 30
-            while memory._theirs[0].counters[0] < 2 and time.monotonic() < deadline:
+            while memory._block[0].counter[0] < 3 and time.monotonic() < deadline:
                 time.sleep(0.001)
-            views.append(other.clone())
+            seen.append(first.clone())
             has_read.set()
-        memory.begin(torch.zeros(4))
-        again = memory.exchanged(torch.full((4,), 10.0 + memory.rank), memory.rank ^ 1)
-        assert again is not None and again.tolist() == [10.0 + (memory.rank ^ 1)] * 4
+        second = group.sum(torch.full((4,), 10.0 + memory.rank), changes=False)
+        assert second.tolist() == [21.0] * 4
+        return second
 
-    at_once(2, work)
-    assert has_read.is_set() and views[0].tolist() == [1.0] * 4
+    (one, other), _ = at_once(2, work)
+    assert has_read.is_set() and seen[0].tolist() == [3.0] * 4
+    one.fill_(7.0)
+    assert other.tolist() == [7.0] * 4, "one memory, mapped twice"
+
+
+def test_a_sum_that_is_changed_is_the_own_one_of_each_process() -> None:
+    def work(memory: SharedMemory) -> list[float]:
+        total = ProcessGroup(memory.rank, 2, memory).sum(torch.ones(4))
+        memory.gather(None)
+        found: list[float] = total.add_(memory.rank).tolist()
+        return found
+
+    assert at_once(2, work)[0] == [[2.0] * 4, [3.0] * 4]
 
 
 @pytest.mark.parametrize("size", [2, 4, 8])
@@ -159,11 +170,11 @@ def test_what_is_written_where_it_is_read_has_the_sum_of_the_tree(size: int) -> 
             own, place = numbers(memory.rank, turn, count), group.place(count)
             placed.append(place is not None)
             if place is not None:
-                assert memory.holds(place) and not memory.holds(own)
-                # A partner may be late with reading: what it reads has to stay.
                 own = place.copy_(own)
-            sums.append(group.sum(own))
-            assert not memory.holds(sums[-1])
+            total = group.sum(own, changes=False)
+            # Others may be late with reading: what they read has to stay.
+            time.sleep(0.001 * (memory.rank % 3))
+            sums.append(total.clone())
         return sums, placed
 
     found, _ = at_once(size, work)
@@ -175,48 +186,44 @@ def test_what_is_written_where_it_is_read_has_the_sum_of_the_tree(size: int) -> 
             assert torch.equal(sums[turn], wanted)
 
 
-def test_what_was_written_for_a_partner_is_kept_until_the_next_sum_but_one() -> None:
-    def work(memory: SharedMemory) -> list[list[float]]:
-        group, seen = ProcessGroup(memory.rank, 2, memory), []
-        group.sum(torch.zeros(4))
-        for turn in range(6):
-            place = group.place(4)
-            assert place is not None
-            group.sum(place.fill_(turn))
-            seen.append(place.tolist())
-        return seen
-
-    found, _ = at_once(2, work)
-    assert found == [[[float(turn)] * 4 for turn in range(6)]] * 2
-
-
-def test_a_place_is_not_where_a_partner_still_reads_and_is_read_as_it_is() -> None:
-    both = threading.Barrier(2, timeout=30)
-
+def test_what_is_written_in_its_place_is_not_copied() -> None:
     def work(memory: SharedMemory) -> None:
-        partner = memory.rank ^ 1
-        memory.begin(torch.zeros(4))
-        first = memory.exchanged(torch.full((4,), 1.0 + memory.rank), partner)
+        ProcessGroup(memory.rank, 2, memory).sum(torch.zeros(4))
         place = memory.place(4)
-        assert first is not None and place is not None
-        place.fill_(90.0 + memory.rank)
-        both.wait()
-        assert first.tolist() == [1.0 + partner] * 4
+        assert place is not None
         memory.begin(place)
-        second = memory.exchanged(place, partner)
-        assert second is not None and second.tolist() == [90.0 + partner] * 4
-        both.wait()
-        # The memory of the partner itself, not of a copy.
-        place.fill_(memory.rank)
-        both.wait()
-        assert second.tolist() == [float(partner)] * 4
+        memory.sum_part(place.fill_(1.0 + memory.rank))
+        total = memory.gather_parts(place)
+        assert total.tolist() == [3.0] * 4
+        memory.gather(None)
+        if memory.rank == 0:
+            place.fill_(9.0)
+        memory.gather(None)
+        assert total.tolist() == [9.0] * 4, "the place of the first is that of the sum"
 
     at_once(2, work)
 
 
-def test_a_process_without_partners_has_no_place() -> None:
+def test_a_part_of_the_sum_is_a_number_of_whole_cache_lines() -> None:
+    def work(memory: SharedMemory) -> list[tuple[int | None, int]]:
+        found = []
+        for own in (torch.ones(100), torch.ones(3), torch.ones(70, dtype=torch.float64)):
+            memory.begin(own)
+            part = memory.sum_part(own)
+            begun = part.data_ptr() - memory.gather_parts(own).data_ptr()
+            found.append((begun if part.numel() else None, part.nbytes))
+        return found
+
+    found, _ = at_once(4, work)
+    assert [each[0] for each in found] == [(0, 128), (128, 128), (256, 128), (384, 16)]
+    # Less than a line: one process has all of it, the others nothing.
+    assert [each[1] for each in found] == [(0, 12), (None, 0), (None, 0), (None, 0)]
+    assert [each[2] for each in found] == [(0, 192), (192, 192), (384, 176), (None, 0)]
+
+
+def test_a_process_that_shares_no_memory_has_no_place() -> None:
     assert ProcessGroup().place(4) is None
-    assert SharedMemory(0, 2, lambda value: [value, None]).place(0) is None
+    assert SharedMemory(0, lambda value: [value, None]).place(0) is None
 
 
 def not_here(*_: object) -> None:
@@ -237,20 +244,16 @@ def test_without_shared_memory_tensors_take_the_loopback(
 ) -> None:
     monkeypatch.setattr(module, name, value)
 
-    def work(memory: SharedMemory) -> Sequence[Tensor | None]:
-        found = []
-        for _ in range(3):
-            memory.begin(torch.zeros(4))
-            found.append(memory.exchanged(torch.zeros(4), memory.rank ^ 1))
-        return found
+    def work(memory: SharedMemory) -> Sequence[int]:
+        return [memory.begin(torch.zeros(4)) for _ in range(3)]
 
     found, talks = at_once(2, work)
-    assert found == [[None] * 3] * 2
+    assert found == [[1] * 3] * 2
     assert talks == 2, "it is tried once"
 
 
 def test_one_of_two_that_cannot_open_the_memory_keeps_both_from_it() -> None:
-    def work(memory: SharedMemory) -> Tensor | None:
+    def work(memory: SharedMemory) -> int:
         opened = memory.gather
 
         def gather(value: Any) -> list[Any]:
@@ -261,10 +264,9 @@ def test_one_of_two_that_cannot_open_the_memory_keeps_both_from_it() -> None:
             return opened(value)
 
         memory.gather = gather
-        memory.begin(torch.zeros(4))
-        return memory.exchanged(torch.zeros(4), memory.rank ^ 1)
+        return memory.begin(torch.zeros(4))
 
-    assert at_once(2, work)[0] == [None, None]
+    assert at_once(2, work)[0] == [1, 1]
 
 
 def test_large_tensors_and_those_on_other_devices_take_the_loopback(
@@ -272,33 +274,47 @@ def test_large_tensors_and_those_on_other_devices_take_the_loopback(
 ) -> None:
     monkeypatch.setattr(shared_memory, "_MOST_BYTES", 400)
 
-    def work(memory: SharedMemory) -> list[bool]:
-        found = []
-        for own in (torch.zeros(100), torch.zeros(200), torch.zeros(1, device="meta")):
-            memory.begin(own)
-            found.append(memory.exchanged(own, memory.rank ^ 1) is not None)
-        return found
+    def work(memory: SharedMemory) -> list[int]:
+        tensors = torch.zeros(100), torch.zeros(200), torch.zeros(1, device="meta"), torch.zeros(9)
+        return [memory.begin(own) for own in tensors]
 
-    assert at_once(2, work)[0] == [[True, False, False]] * 2
+    assert at_once(2, work)[0] == [[2, 1, 1, 2]] * 2
 
 
-def test_a_partner_that_has_ended_is_noticed_and_what_it_wrote_before_counts() -> None:
+def test_a_process_that_has_ended_is_noticed_and_what_it_did_before_counts() -> None:
     def work(memory: SharedMemory) -> SharedMemory:
-        memory.begin(torch.zeros(4))
-        memory.exchanged(torch.zeros(4), memory.rank ^ 1)
+        ProcessGroup(memory.rank, 2, memory).sum(torch.zeros(4))
         return memory
 
     (memory, _), _ = at_once(2, work)
     ended = subprocess.Popen([sys.executable, "-c", ""])
-    theirs = memory._theirs[1]
-    memory._theirs[1] = shared_memory._Memory(
-        theirs.mapped, theirs.counters, os.pidfd_open(ended.pid)
-    )
+    theirs = memory._block[1]
+    memory._block[1] = replace(theirs, ended=os.pidfd_open(ended.pid))
     # It is not waited for: a process that has ended so is there until its parent asks.
     memory.begin(torch.zeros(4))
     with pytest.raises(EOFError, match="has ended"):
-        memory.exchanged(torch.zeros(4), 1)
-    theirs.counters[0] = 3
+        memory.sum_part(torch.zeros(4))
+    theirs.counter[0] = 5
     memory.begin(torch.zeros(4))
-    assert memory.exchanged(torch.zeros(4), 1) is not None
+    memory.sum_part(torch.zeros(4))
+    with pytest.raises(EOFError, match="has ended"):
+        memory.gather_parts(torch.zeros(4))
     ended.wait()
+
+
+@pytest.mark.parametrize(
+    ("reached", "size"),
+    [
+        ([{0}], 1),
+        ([{0, 1}, {0, 1}], 2),
+        ([{0, 1}, {1}], 1),
+        ([{0, 1}, {0, 1}, {2, 3}, {2, 3}], 2),
+        # Three on one machine: pairs are no blocks, as the last one has none.
+        ([{0, 1, 2}, {0, 1, 2}, {0, 1, 2}, {3}], 1),
+        ([{*range(8)}] * 8, 8),
+        ([{*range(8)}] * 7 + [{4, 5, 6, 7}], 4),
+        ([set()] * 4, 1),
+    ],
+)
+def test_a_block_is_as_large_as_all_processes_can_have(reached: list[set[int]], size: int) -> None:
+    assert shared_memory._block_size(reached) == size

@@ -4,7 +4,6 @@ Progress bars, checkpoints and early stopping are ordinary for-loops around it. 
 iterating leaves the state after a whole step, ready to be saved and resumed.
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,14 +22,14 @@ from glasshouse.data.batches import (
     step_count,
 )
 from glasshouse.data.images import ImageSet
-from glasshouse.errors import DivergedError, UsageError
+from glasshouse.errors import UsageError
 from glasshouse.models.classifier import Preprocessing, scale
 from glasshouse.models.predict import autocast, device_of, passes, predict_logits
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.layer_passes import pass_forward
-from glasshouse.training.losses import batch_loss, correct_images, image_losses, weights_on
+from glasshouse.training.losses import batch_loss, weights_on
 from glasshouse.training.optimizers import (
     DROP_EVERY,
     clear_gradients,
@@ -45,7 +44,6 @@ from glasshouse.training.own_parts import (
     MakeOptimizer,
     as_labels,
     own_batches,
-    own_loss,
     own_optimizer,
     own_rate,
 )
@@ -62,6 +60,7 @@ from glasshouse.training.state import (
     is_best,
     using_weights,
 )
+from glasshouse.training.validation import loss_and_accuracy
 from glasshouse.wording import first_of
 
 # Images in an error.
@@ -178,9 +177,7 @@ def update(
     if not state.net.training:
         state.net.train()
     set_learning_rate(state.optimizer, lr)
-    one = partial(backward, state, setup)
-    shared = partial(backward_of_shards, state, backward=one, group=setup.group)
-    loss, logits = shared(batch, is_asked=setup.is_asked_to_stop) if batch.shards else one(batch)
+    loss, logits = (_backward_of_shards if batch.shards else backward)(state, setup, batch)
     if settings.gradient_clip is not None:
         clip_gradients(state.net, state.optimizer, settings.gradient_clip)
     take_step(state.optimizer)
@@ -202,6 +199,17 @@ def backward(state: TrainingState, setup: TrainingSetup, batch: Batch) -> tuple[
         loss = _loss_of(logits.float(), batch, setup)
         (loss * batch.share if shard else loss).backward()  # type: ignore[no-untyped-call]
     return loss, logits
+
+
+def _backward_of_shards(
+    state: TrainingState, setup: TrainingSetup, batch: Batch
+) -> tuple[Tensor, Counted]:
+    return backward_of_shards(
+        state, batch, partial(backward, state, setup), setup.group,
+        is_asked=setup.is_asked_to_stop,
+        # Our own optimizers leave them as they are.
+        changes_gradients=setup.optimizer is not None or setup.settings.gradient_clip is not None,
+    )  # fmt: skip
 
 
 def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
@@ -352,32 +360,14 @@ def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:
 
 def _validate(state: TrainingState, setup: TrainingSetup) -> tuple[float, float]:
     """Mean loss and accuracy on the validation split, without augmentation."""
-    precision = choose_precision(setup.settings, device_of(state.net))
+    device = device_of(state.net)
+    precision = choose_precision(setup.settings, device)
     pixels = setup.validation.pixels
     with using_weights(state.net, state.averaged):
         answers = partial(predict_logits, state.net, setup.preprocessing, precision=precision)
         chunks = [pixels[rows] for rows in passes(pixels)]
         logits = torch.cat(setup.group.deal(answers, chunks))
-    labels = torch.from_numpy(setup.validation.targets)
-    loss = _validation_loss(logits, labels, setup, device_of(state.net))
-    if not math.isfinite(loss):
-        bad = setup.validation.ids[(~logits.isfinite().all(dim=1)).numpy()].tolist()
-        where = f"The answers for {first_of(bad, _NAMED)} are not finite. " if bad else ""
-        raise DivergedError(
-            f"the validation loss became {loss} after epoch {state.epoch + 1}. {where}"
-            "Lower train.lr or set train.gradient_clip=1."
-        )
-    return loss, correct_images(logits, labels).float().mean().item()
-
-
-def _validation_loss(
-    logits: Tensor, labels: Tensor, setup: TrainingSetup, device: torch.device
-) -> float:
-    if setup.loss is None:
-        return image_losses(logits, labels).mean().item()
-    # On the device of training, where weights inside the loss may be.
-    with torch.no_grad():
-        return own_loss(setup.loss, logits.to(device), labels.to(device)).mean().item()
+    return loss_and_accuracy(logits, setup.validation, state.epoch + 1, setup.loss, device)
 
 
 @torch.no_grad()

@@ -66,53 +66,30 @@ class ProcessGroup:
         """Memory for this many float32 numbers that are summed next, if it saves a copy of them."""
         return None if self.memory is None else self.memory.place(count)
 
-    def sum(self, own: Tensor) -> Tensor:
+    def sum(self, own: Tensor, *, changes: bool = True) -> Tensor:
         """The sum of a tensor over all processes, in a tree: the same bytes in each of them.
 
-        The tensor itself may be used up.
+        The tensor itself may be used up. changes: whether the caller changes the sum, or keeps it
+        beyond the next one; otherwise it may be memory that other processes read too.
         """
         with _connected():
             near = 1 if self.memory is None else self.memory.begin(own)
-            own = self._added(own, 1, near)
-            if near == self.size:
-                return own
-            # All of this machine have the same sum by now: each sends its part of it to others.
-            parts = torch.split(own.view(-1), max(1, -(-own.numel() // near)))
-            place = self.rank % near
-            if place < len(parts):
-                self._added(parts[place], near, self.size)
-            self._collect(own, parts, near)
-        return own
+            if self.memory is None or near == 1:
+                return self._added(own, 1)
+            # Each process sums a part of it over this machine, and then over the others.
+            part = self.memory.sum_part(own)
+            if part.numel():
+                self._added(part, near)
+            total = self.memory.gather_parts(own)
+            return total.clone() if changes else total
 
-    def _added(self, own: Tensor, first: int, end: int) -> Tensor:
-        """A tensor after the levels of the tree whose partners are that far away."""
-        distance = first
-        while distance < end:
-            theirs = self._exchanged(own, self.rank ^ distance)
-            is_read = self.memory is not None and self.memory.holds(own)
+    def _added(self, own: Tensor, distance: int) -> Tensor:
+        """The tensor, to which the levels of the tree are added whose partners are so far away."""
+        while distance < self.size:
             # Both sides add the same two numbers, and a + b is b + a to the last bit.
-            own = own + theirs if is_read else own.add_(theirs)
+            own.add_(_sent(own, self.rank ^ distance))
             distance *= 2
         return own
-
-    def _collect(self, own: Tensor, parts: Sequence[Tensor], near: int) -> None:
-        """Take the parts that the others of this machine have summed."""
-        if self.memory is None or near == 1:
-            return
-        self.memory.begin(own)
-        step, distance = parts[0].numel(), 1
-        while distance < near:
-            partner = self.rank ^ distance
-            theirs = self._exchanged(own, partner).view(-1)
-            start = partner % near // distance * distance * step
-            known = slice(start, start + distance * step)
-            own.view(-1)[known] = theirs[known]
-            distance *= 2
-
-    def _exchanged(self, own: Tensor, partner: int) -> Tensor:
-        """The tensor of another process, which receives ours."""
-        there = None if self.memory is None else self.memory.exchanged(own, partner)
-        return _sent(own, partner) if there is None else there
 
     def deal(self, work: Callable[[_Item], _Value], items: Sequence[_Item]) -> list[_Value]:
         """The result of some work on each item, in order; each process does some of it."""
@@ -218,7 +195,7 @@ def joined() -> Iterator[ProcessGroup]:
 
 def _group() -> ProcessGroup:
     plain = ProcessGroup(distributed.get_rank(), distributed.get_world_size())
-    return replace(plain, memory=SharedMemory(plain.rank, plain.size, plain.gather))
+    return replace(plain, memory=SharedMemory(plain.rank, plain.gather))
 
 
 def backend_for(*, has_gpus: bool) -> str:

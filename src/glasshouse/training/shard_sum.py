@@ -5,7 +5,7 @@ the subtree of its own shards, and processes then exchange their sums pair by pa
 result has the same bytes for every number of processes.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain, repeat
 
@@ -18,6 +18,7 @@ from glasshouse.training.optimizers import clear_gradients
 from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.results import Counted
 from glasshouse.training.state import TrainingState
+from glasshouse.training.tree_sum import tree_sum
 
 # Forward and backward pass of one shard: its mean loss and its logits.
 Backward = Callable[[Batch], tuple[Tensor, Tensor]]
@@ -32,12 +33,14 @@ def backward_of_shards(
     group: ProcessGroup,
     *,
     is_asked: Callable[[], bool] = lambda: False,
+    changes_gradients: bool = True,
 ) -> tuple[Tensor, Counted]:
     """Leave the gradients of a whole batch in the parameters; returns its loss and its answers.
 
     Buffers that a forward pass changes, such as BatchNorm's running statistics, change by the mean
     of what the shards would change them by. is_asked: whether this process is asked to stop, which
-    the others learn from the sum; called as late as possible.
+    the others learn from the sum; called as late as possible. changes_gradients: whether anything
+    changes them in place before they are cleared; otherwise, processes may share them.
     """
     message = _Message(
         [p for each in state.optimizer.param_groups for p in each["params"] if p.requires_grad],
@@ -58,24 +61,9 @@ def backward_of_shards(
 
     # The first shard's numbers become the sum: others are added to them.
     places = chain([group.place(message.size) if message.is_float32 else None], repeat(None))
-    total = group.sum(tree_sum(map(packed, batch.shards, places)))
+    total = group.sum(tree_sum(map(packed, batch.shards, places)), changes=changes_gradients)
     loss, correct, asked = message.unpack(total, before)
     return loss, Counted(len(batch.positions), correct, asked)
-
-
-def tree_sum(parts: Iterable[Tensor]) -> Tensor:
-    """The sum of a power of two of tensors, pair by pair; the tensors are used up.
-
-    No more of them are held than the tree is deep.
-    """
-    waiting: list[Tensor] = []
-    for number, part in enumerate(parts, 1):
-        while number % 2 == 0:
-            part = waiting.pop().add_(part)
-            number //= 2
-        waiting.append(part)
-    (total,) = waiting
-    return total
 
 
 def _can_change(buffer: Tensor) -> bool:

@@ -1,7 +1,7 @@
-"""Memory through which the processes of one machine exchange tensors.
+"""Memory in which the processes of one machine sum tensors.
 
 gloo sends a tensor through the loopback, which takes longer than to add it. Here each process
-writes it where its partner reads it.
+writes it where all others read it, sums one part of all tensors, and reads the other parts.
 """
 
 import mmap
@@ -19,11 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# A process has two places of this size for each partner. Larger gradients belong to longer steps,
-# compared with which gloo's exchange is short.
+from glasshouse.training.tree_sum import tree_sum
+
+# A process has two places of this size. Larger gradients belong to longer steps, compared with
+# which gloo's exchange is short.
 _MOST_BYTES = 64 * 2**20
-# A token by which memory is known, a counter for each partner, and the places.
-_TOKEN, _COUNTERS, _START = slice(0, 64), slice(64, 576), 1024
+# A token by which memory is known, a counter of what its process has done, and the places.
+_TOKEN, _COUNTER, _START = slice(0, 64), slice(64, 72), 128
+# Processes that write into the same cache line wait for each other.
+_LINE = 64
 _SPIN_SECONDS, _POLL_MILLISECONDS = 0.02, 1
 # On other processors a counter may be seen before what was written before it.
 _ORDERED = ("x86_64",)
@@ -43,25 +47,23 @@ class _Memory:
     """Mapped memory; ended: becomes readable once the process that made it has ended."""
 
     mapped: mmap.mmap
-    counters: memoryview
+    counter: memoryview
     ended: int
 
 
 @dataclass
 class SharedMemory:
-    """What one process of a group writes for its partners, and what it reads of theirs.
+    """What the processes of a group that are on one machine write for each other, and read.
 
-    Partners are those whose number differs in one bit. gather: what all processes say, in order.
+    gather: what all processes of the group say, in order.
     """
 
     rank: int
-    size: int
     gather: Callable[[Any], list[Any]]
-    _own: _Memory | None = None
-    _theirs: dict[int, _Memory] = field(default_factory=dict)
+    # Of the processes that share memory, in order, this one among them; or of none.
+    _block: list[_Memory] = field(default_factory=list)
     _capacity: int = 0
     _sums: int = 0
-    _near: int = 1
 
     def begin(self, own: Tensor) -> int:
         """Make room for a tensor; every process of the group begins with one of the same size.
@@ -71,97 +73,117 @@ class SharedMemory:
         """
         self._sums += 1
         if self._capacity < own.nbytes <= _MOST_BYTES and own.device.type == "cpu":
-            self._grow(-(-own.nbytes // 64) * 64)
-        return self._near if self._has_place_for(own) else 1
-
-    def _has_place_for(self, own: Tensor) -> bool:
-        return own.nbytes <= self._capacity and own.device.type == "cpu"
+            self._grow(_whole_lines(own.nbytes))
+        has_place = own.nbytes <= self._capacity and own.device.type == "cpu"
+        return len(self._block) if self._block and has_place else 1
 
     def place(self, count: int) -> Tensor | None:
         """Where this many float32 numbers of the next sum can be written, so that none is copied.
 
-        They must not change until that sum is there. None where no partner could read them.
+        None where no other process could read them.
         """
-        fits = 4 * count <= self._capacity
-        if self._own is None or self._near == 1 or not fits:
+        if not self._block or 4 * count > self._capacity:
             return None
-        # What was there is of the last sum but one, which no partner reads any more.
-        start = self._start_of(0, self._sums + 1)
-        return torch.frombuffer(self._own.mapped, dtype=torch.float32, count=count, offset=start)
+        # What was there is of the last sum but one, which nobody reads any more.
+        start = self._start_of(self._sums + 1)
+        return _tensor_at(self._own, start, torch.float32, count)
 
-    def holds(self, tensor: Tensor) -> bool:
-        """Whether a tensor is in this memory, where partners may be reading it."""
-        if self._own is None or tensor.device.type != "cpu":
-            return False
-        begin = torch.frombuffer(self._own.mapped, dtype=torch.uint8).data_ptr()
-        return begin <= tensor.data_ptr() < begin + len(self._own.mapped)
+    def sum_part(self, own: Tensor) -> Tensor:
+        """The part of the sum that is this process's, after `begin`; the caller may change it.
 
-    def _start_of(self, level: int, number: int) -> int:
-        """Where the tensor for the partner of a level is, of the sum with a number."""
+        It has no numbers where there are fewer parts than processes. Raises EOFError where one of
+        them has ended.
+        """
+        places = self._places(own)
+        place = places[self._number]
+        if place.data_ptr() != own.data_ptr():
+            place.copy_(own.view(-1))
+        self._meet(2 * self._sums - 1)
+        each = _whole_lines(-(-own.nbytes // len(places))) // own.itemsize
+        part = slice(self._number * each, (self._number + 1) * each)
+        return tree_sum(place[part] for place in places)
+
+    def gather_parts(self, own: Tensor) -> Tensor:
+        """The whole sum, in the shape of a tensor, after `sum_part`.
+
+        All processes have the same memory, which keeps its values until they begin the next sum.
+        Raises EOFError where a process has ended.
+        """
+        self._meet(2 * self._sums)
+        return self._places(own)[0].view(own.shape)
+
+    @property
+    def _number(self) -> int:
+        return self.rank % len(self._block)
+
+    @property
+    def _own(self) -> _Memory:
+        return self._block[self._number]
+
+    def _places(self, like: Tensor) -> list[Tensor]:
+        start = self._start_of(self._sums)
+        return [_tensor_at(each, start, like.dtype, like.numel()) for each in self._block]
+
+    def _start_of(self, number: int) -> int:
+        """Where the tensor of the sum with a number is."""
         # In every other sum it is another place, so that nothing is overwritten that is being read:
-        # a partner that has begun a sum has done with the one before.
-        return _START + (2 * level + number % 2) * self._capacity
+        # all others that have begun a sum have done with the one before.
+        return _START + number % 2 * self._capacity
 
-    def exchanged(self, own: Tensor, partner: int) -> Tensor | None:
-        """A partner's tensor, which receives ours; it keeps its values until the next exchange.
-
-        None where the two share no memory, or the tensor has no place in it. Raises EOFError where
-        the partner has ended.
-        """
-        theirs = self._theirs.get(partner)
-        if self._own is None or theirs is None or not self._has_place_for(own):
-            return None
-        level = (self.rank ^ partner).bit_length() - 1
-        start = self._start_of(level, self._sums)
-        there = _tensor_at(self._own, start, own)
-        if there.data_ptr() != own.data_ptr():
-            there.copy_(own)
-        self._own.counters[level] = self._sums
-        _wait(theirs, level, self._sums)
-        return _tensor_at(theirs, start, own)
+    def _meet(self, count: int) -> None:
+        """Wait until all processes have come as far as this one."""
+        self._own.counter[0] = count
+        for memory in self._block:
+            _wait(memory, count)
 
     def _grow(self, capacity: int) -> None:
-        """Share memory of another size with every partner that is on this machine."""
-        levels = (self.size - 1).bit_length()
-        with _made(_START + 2 * levels * capacity) as (offer, own):
-            offers = self.gather(offer)
-            found = dict(_opened(offers, [self.rank ^ 1 << level for level in range(levels)]))
-            # Of two partners, either both use their memory or neither; and all have opened it.
-            reached = self.gather(frozenset(found))
-        for memory in self._theirs.values():
+        """Share memory of another size with the others on this machine."""
+        with _made(_START + 2 * capacity) as offer:
+            found = dict(_opened(self.gather(offer)))
+            # Of a block, either all use their memory or none; and all have opened it.
+            near = _block_size(self.gather(frozenset(found)))
+        kept = [found.pop(rank) for rank in _block_of(self.rank, near)] if near > 1 else []
+        for memory in (*self._block, *found.values()):
             os.close(memory.ended)
-        self._own, self._capacity = own, capacity
-        self._theirs = {p: memory for p, memory in found.items() if self.rank in reached[p]}
-        self._near = _block(reached)
+        self._block, self._capacity = kept, capacity
 
 
-def _block(reached: Sequence[AbstractSet[int]]) -> int:
+def _block_size(reached: Sequence[AbstractSet[int]]) -> int:
     """The largest power of two by which the processes are cut into blocks that share memory.
 
-    reached: whose memory each process has opened, of its partners.
+    reached: whose memory each process has opened, its own among them.
     """
-    size, near = len(reached), 1
-    while near < size and all(
-        rank ^ near in reached[rank] and rank in reached[rank ^ near] for rank in range(size)
+    near = 1
+    while 2 * near <= len(reached) and all(
+        found >= set(_block_of(rank, 2 * near)) for rank, found in enumerate(reached)
     ):
         near *= 2
     return near
 
 
-def _tensor_at(memory: _Memory, start: int, like: Tensor) -> Tensor:
-    found = torch.frombuffer(memory.mapped, dtype=like.dtype, count=like.numel(), offset=start)
-    return found.view(like.shape)
+def _block_of(rank: int, size: int) -> range:
+    """The numbers of the processes of a block."""
+    first = rank // size * size
+    return range(first, first + size)
 
 
-def _wait(theirs: _Memory, level: int, number: int) -> None:
-    """Return once a partner has written its tensor of a sum; raises EOFError where it has ended."""
+def _whole_lines(count: int) -> int:
+    return -(-count // _LINE) * _LINE
+
+
+def _tensor_at(memory: _Memory, start: int, kind: torch.dtype, count: int) -> Tensor:
+    return torch.frombuffer(memory.mapped, dtype=kind, count=count, offset=start)
+
+
+def _wait(memory: _Memory, count: int) -> None:
+    """Return once a process has come as far; raises EOFError where it has ended."""
     spun = time.monotonic() + _SPIN_SECONDS
-    while theirs.counters[level] < number:
-        # A partner that computes on this core goes first.
+    while memory.counter[0] < count:
+        # A process that computes on this core goes first.
         os.sched_yield()
-        if time.monotonic() > spun and _has_ended(theirs, _POLL_MILLISECONDS):
-            # It may have written and ended since.
-            if theirs.counters[level] < number:
+        if time.monotonic() > spun and _has_ended(memory, _POLL_MILLISECONDS):
+            # It may have come so far and ended since.
+            if memory.counter[0] < count:
                 raise EOFError("a process of the group has ended")
             return
 
@@ -173,36 +195,31 @@ def _has_ended(memory: _Memory, milliseconds: int) -> bool:
 
 
 @contextmanager
-def _made(size: int) -> Iterator[tuple[Offer | None, _Memory | None]]:
+def _made(size: int) -> Iterator[Offer | None]:
     """Memory that others can open for as long as the context lasts; None where there is none."""
     if sys.platform != "linux" or platform.machine() not in _ORDERED:
-        yield None, None
+        yield None
         return
     file = os.memfd_create("glasshouse")
     try:
         offer = Offer(os.getpid(), file, secrets.token_bytes(_TOKEN.stop))
-        memory = _allocated(file, size)
-        if memory is None:
-            yield None, None
-        else:
-            memory.mapped[_TOKEN] = offer.token
-            yield offer, memory
+        yield offer if _is_allocated(offer, size) else None
     finally:
         os.close(file)
 
 
-def _allocated(file: int, size: int) -> _Memory | None:
+def _is_allocated(offer: Offer, size: int) -> bool:
     with suppress(OSError):
         # All of it now: a page that is missing later would end the process.
-        os.posix_fallocate(file, 0, size)
-        return _mapped(file, os.getpid())
-    return None
+        os.posix_fallocate(offer.file, 0, size)
+        os.pwrite(offer.file, offer.token, _TOKEN.start)
+        return True
+    return False
 
 
-def _opened(offers: list[Offer | None], partners: list[int]) -> Iterator[tuple[int, _Memory]]:
-    """The memory of those partners that are on this machine."""
-    for partner in partners:
-        offer = offers[partner]
+def _opened(offers: Sequence[Offer | None]) -> Iterator[tuple[int, _Memory]]:
+    """The memory of those processes that are on this machine, by their number."""
+    for rank, offer in enumerate(offers):
         if offer is None:
             continue
         # Where it is on another machine or in another container, there is no such process, or it
@@ -214,9 +231,9 @@ def _opened(offers: list[Offer | None], partners: list[int]) -> Iterator[tuple[i
             finally:
                 os.close(file)
             if memory.mapped[_TOKEN] == offer.token:
-                yield partner, memory
+                yield rank, memory
 
 
 def _mapped(file: int, process: int) -> _Memory:
     mapped = mmap.mmap(file, 0)
-    return _Memory(mapped, memoryview(mapped)[_COUNTERS].cast("q"), os.pidfd_open(process))
+    return _Memory(mapped, memoryview(mapped)[_COUNTER].cast("q"), os.pidfd_open(process))
