@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from glasshouse.training.layer_passes import dropout, pass_forward, passes_of
+from glasshouse.training.layer_passes import Places, dropout, pass_forward, passes_of
 
 CPU = torch.device("cpu")
 
@@ -41,6 +41,52 @@ def test_outputs_gradients_and_statistics_are_those_of_the_layers(precision: tor
     assert all(torch.equal(one, two) for one, two in pairs)
     state, other_state = net.state_dict(), other.state_dict()
     assert all(torch.equal(state[name], other_state[name]) for name in state)
+
+
+def test_a_gradient_in_bf16_is_written_in_its_place_with_the_bytes_that_autocast_gives_it() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 300), nn.Linear(300, 4))
+    other = copy.deepcopy(net)
+    places = {p: torch.full_like(p, math.nan) for p in net.parameters()}
+    left = dict(places)
+    images = torch.randn(8, 300)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, layers = pass_forward(net, images, left), other(images)
+    assert torch.equal(ours, layers)
+    pairs = zip(gradients(net, ours), gradients(other, layers), strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+    # Small ones are not worth it.
+    used = {p for p in places if p not in left}
+    assert used == {net[0].weight, net[2].weight}
+    for p in used:
+        assert p.grad is not None and p.grad.data_ptr() == places[p].data_ptr()
+
+
+@pytest.mark.parametrize("is_one_layer", [False, True])
+def test_gradients_of_a_shared_weight_have_the_same_bytes_with_and_without_a_place(
+    is_one_layer: bool,
+) -> None:
+    torch.manual_seed(0)
+    first, second = nn.Linear(300, 300), nn.Linear(300, 300)
+    second.weight = first.weight
+    net = nn.Sequential(first, nn.ReLU(), first if is_one_layer else second)
+    images, found = torch.randn(8, 300), []
+    every: list[Places] = [{}, {first.weight: torch.full((300, 300), math.nan)}]
+    for places in every:
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            outputs = pass_forward(net, images, places)
+        found.append([each.clone() for each in gradients(net, outputs)])
+    assert all(map(torch.equal, *found))
+
+
+def test_places_are_not_used_by_networks_that_are_not_in_bf16() -> None:
+    layer = nn.Linear(300, 300)
+    net, places = nn.Sequential(layer), {layer.weight: torch.zeros(300, 300)}
+    pass_forward(net, torch.ones(2, 300), places)
+    with torch.autocast("cpu", torch.float16):
+        pass_forward(net, torch.ones(2, 300), places)
+    assert len(places) == 1
 
 
 def test_pooling_comes_first_and_only_values_that_nobody_reads_are_overwritten() -> None:

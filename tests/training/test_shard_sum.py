@@ -126,6 +126,36 @@ def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
         assert not places and summed[0].dtype == torch.float64
 
 
+@pytest.mark.parametrize("shards", [2, 4])
+def test_a_pass_in_bf16_writes_large_gradients_in_their_place_with_the_same_bytes(
+    tiny_splits: Splits, shards: int
+) -> None:
+    places: list[Tensor] = []
+    kept: list[bool] = []
+
+    class Noting(ProcessGroup):
+        def place(self, count: int) -> Tensor:
+            places.append(torch.full((count,), torch.nan))
+            return places[-1]
+
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(768, 256), nn.ReLU(), nn.Linear(256, 4))
+    wanted = settings(epochs=1, precision="bf16", optimizer="adam", shards=shards)
+    states = []
+    for group in (ProcessGroup(), Noting()):
+        state = begin(net, wanted, CPU)
+        weight = state.net.get_parameter("1.weight")
+        weight.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+            lambda p: kept.append(bool(places) and p.grad.data_ptr() == places[-1].data_ptr())
+        )
+        for _ in train(state, replace(setup(tiny_splits, wanted), group=group)):
+            pass
+        states.append(state_bytes(state))
+    assert states[0] == states[1]
+    # Of every batch, the first shard's.
+    assert kept == [False] * 6 * shards + [True, *[False] * (shards - 1)] * 6
+
+
 @pytest.mark.parametrize(
     ("own", "values", "changes"),
     [

@@ -1,29 +1,42 @@
 """The training pass of a Sequential: the layers that it has, with less work."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+
+# Where the gradients of parameters are to be written.
+Places = dict[Tensor, Tensor]
 
 _Pass = Callable[[Tensor], Tensor]
 
 # Their own backward pass does not read what they return, so that it may be overwritten.
 _OVERWRITABLE = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.MaxPool2d)
+# Weights whose gradient is worth more than the time of a function in Python.
+_LARGE = 2**16
 # Values of 16 random bits.
 _RANGE = 2**16
 
 
-def pass_forward(net: nn.Module, inputs: Tensor) -> Tensor:
-    """The output of a network in training mode; that of a Sequential by `passes_of`."""
+def pass_forward(net: nn.Module, inputs: Tensor, places: Places | None = None) -> Tensor:
+    """The output of a network in training mode; that of a Sequential by `passes_of`.
+
+    places: those that are used, which saves a copy, are taken out. None: none of this pass, nor of
+    any other one whose gradients have to have the same bytes.
+    """
     if type(net) is not nn.Sequential or inputs.device.type not in ("cpu", "cuda"):
         outputs: Tensor = net(inputs)
         return outputs
-    for each in passes_of(net, inputs.device):
+    for each in passes_of(net, inputs.device, places):
         inputs = each(inputs)
     return inputs
 
 
-def passes_of(net: nn.Sequential, device: torch.device) -> list[_Pass]:
+def passes_of(
+    net: nn.Sequential, device: torch.device, places: Places | None = None
+) -> list[_Pass]:
     """What computes the layers of a network in training mode, in order.
 
     The maximum of rectified values is the rectified maximum, so a ReLU before max pooling follows
@@ -39,7 +52,10 @@ def passes_of(net: nn.Sequential, device: torch.device) -> list[_Pass]:
         if _is_relu(layers[place]) and _is_max_pool(layers[place + 1]):
             layers[place : place + 2] = reversed(layers[place : place + 2])
     before = [None, *layers[:-1]]
-    return [_pass_of(layer, former, device) for layer, former in zip(layers, before, strict=True)]
+    return [
+        _pass_of(layer, former, device, places)
+        for layer, former in zip(layers, before, strict=True)
+    ]
 
 
 def dropout(values: Tensor, rate: float) -> Tensor:
@@ -77,17 +93,56 @@ def _has_hooks(layer: nn.Module) -> bool:
     )
 
 
-def _pass_of(layer: nn.Module, former: nn.Module | None, device: torch.device) -> _Pass:
+def _pass_of(
+    layer: nn.Module, former: nn.Module | None, device: torch.device, places: Places | None
+) -> _Pass:
     if _is_relu(layer) and type(former) in _OVERWRITABLE:
         return torch.relu_
     is_cpu = device.type == "cpu"
     if is_cpu and type(layer) is nn.Dropout and layer.training and not layer.inplace:
         return lambda values: dropout(values, layer.p)
+    if places is not None and is_cpu and _is_rounded(layer):
+        # Taken out: where two layers share a weight, one of them has the place. And without a place
+        # as well: autocast adds the gradients of a shared weight before it makes them float32.
+        return partial(_linear, layer, places.pop(layer.weight, None))
     is_global = type(layer) is nn.AdaptiveMaxPool2d and layer.output_size in (1, (1, 1))
     if is_global and not is_cpu:
         # The backward pass of the adaptive one adds in any order, even where there is one summand.
         return lambda maps: nn.functional.max_pool2d(maps, maps.shape[-2:])
     return layer
+
+
+def _is_rounded(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether autocast makes a copy of a layer's weights in bf16 that is large."""
+    return (
+        type(layer) is nn.Linear
+        and layer.weight.numel() >= _LARGE
+        and layer.weight.dtype == torch.float32
+        and torch.is_autocast_enabled("cpu")
+        and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    )
+
+
+def _linear(layer: nn.Linear, place: Tensor | None, values: Tensor) -> Tensor:
+    weight = _Rounded.apply(layer.weight, place)
+    return nn.functional.linear(values, weight, layer.bias)
+
+
+class _Rounded(torch.autograd.Function):
+    """A float32 weight in bf16, as autocast makes it, whose gradient is written in its place."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, place: Tensor | None) -> Tensor:
+        ctx.place = place
+        return weight.to(torch.bfloat16)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = gradients
+        if ctx.place is None:
+            return gradient.float(), None
+        # A view: autograd keeps a gradient as it is only if nobody else has the tensor.
+        return ctx.place.copy_(gradient).view_as(gradient), None
 
 
 def _is_relu(layer: nn.Module) -> bool:

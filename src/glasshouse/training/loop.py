@@ -28,7 +28,7 @@ from glasshouse.models.predict import autocast, device_of, passes, predict_logit
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
-from glasshouse.training.layer_passes import pass_forward
+from glasshouse.training.layer_passes import Places, pass_forward
 from glasshouse.training.losses import batch_loss, weights_on
 from glasshouse.training.optimizers import (
     DROP_EVERY,
@@ -188,14 +188,24 @@ def update(
     return loss, logits
 
 
-def backward(state: TrainingState, setup: TrainingSetup, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Forward and backward pass of a batch, or of one shard, which adds its share of the loss."""
+def backward(
+    state: TrainingState,
+    setup: TrainingSetup,
+    batch: Batch,
+    places: Places | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Forward and backward pass of a batch, or of one shard, which adds its share of the loss.
+
+    places: where gradients are written if that saves a copy.
+    """
     settings, device = setup.settings, device_of(state.net)
+    if setup.loss is not None:
+        places = None  # it might compute gradients of its own, which the next ones would overwrite
     shard = () if settings.shards == 1 else (batch.number,)
     with seeded(device, derive(settings.seed, "dropout", state.epoch, batch.step, *shard)):
         inputs = scale(batch.images, setup.preprocessing)
         with autocast(device, choose_precision(settings, device)), faster_convolutions(inputs):
-            logits = _answered(state.net, inputs)
+            logits = _answered(state.net, inputs, places)
         loss = _loss_of(logits.float(), batch, setup)
         (loss * batch.share if shard else loss).backward()  # type: ignore[no-untyped-call]
     return loss, logits
@@ -212,9 +222,9 @@ def _backward_of_shards(
     )  # fmt: skip
 
 
-def _answered(net: nn.Module, inputs: Tensor) -> Tensor:
+def _answered(net: nn.Module, inputs: Tensor, places: Places | None) -> Tensor:
     try:
-        logits = pass_forward(net, inputs.contiguous(memory_format=torch.channels_last))
+        logits = pass_forward(net, inputs.contiguous(memory_format=torch.channels_last), places)
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise

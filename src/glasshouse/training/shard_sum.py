@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from glasshouse.data.batches import Batch
+from glasshouse.training.layer_passes import Places
 from glasshouse.training.losses import correct_count
 from glasshouse.training.optimizers import clear_gradients
 from glasshouse.training.process_group import ProcessGroup
@@ -21,7 +22,7 @@ from glasshouse.training.state import TrainingState
 from glasshouse.training.tree_sum import tree_sum
 
 # Forward and backward pass of one shard: its mean loss and its logits.
-Backward = Callable[[Batch], tuple[Tensor, Tensor]]
+Backward = Callable[[Batch, Places], tuple[Tensor, Tensor]]
 # Numbers after gradients and buffers: loss, images predicted right, whether to stop.
 _ENDS = 3
 
@@ -49,7 +50,7 @@ def backward_of_shards(
     before = [buffer.clone() for buffer in message.buffers]
 
     def packed(shard: Batch, place: Tensor | None) -> Tensor:
-        loss, logits = backward(shard)
+        loss, logits = backward(shard, message.places_in(place))
         # A loss of the user's own may be float64, which would make all numbers so.
         share_of_loss = loss.detach().float() * shard.share
         correct = correct_count(logits, shard.labels).float()
@@ -82,7 +83,11 @@ class _Message:
     @property
     def size(self) -> int:
         """How many numbers it has."""
-        return sum(each.numel() for each in (*self.parameters, *self.buffers)) + _ENDS
+        return sum(self._sizes)
+
+    @property
+    def _sizes(self) -> list[int]:
+        return [*(each.numel() for each in (*self.parameters, *self.buffers)), _ENDS]
 
     @property
     def is_float32(self) -> bool:
@@ -110,13 +115,25 @@ class _Message:
         ]
         for buffer, old in zip(self.buffers, before, strict=True):
             buffer.copy_(old)
-        return torch.cat([*gradients, *changes, ends], out=place)
+        pieces = [*gradients, *changes, ends]
+        if place is None:
+            return torch.cat(pieces)
+        pairs = zip(torch.split(place, self._sizes), pieces, strict=True)
+        missing = [(there, piece) for there, piece in pairs if there.data_ptr() != piece.data_ptr()]
+        torch._foreach_copy_([there for there, _ in missing], [piece for _, piece in missing])
+        return place
+
+    def places_in(self, place: Tensor | None) -> Places:
+        """Where the gradients of parameters are, of all the numbers that a place is for."""
+        if place is None:
+            return {}
+        pairs = zip(self.parameters, torch.split(place, self._sizes), strict=False)
+        return {p: _like(piece, p) for p, piece in pairs if p.dtype == place.dtype}
 
     @torch.no_grad()
     def unpack(self, total: Tensor, before: list[Tensor]) -> Tensor:
         """Set gradients and buffers from the sum over all shards; returns the three numbers."""
-        sizes = [each.numel() for each in (*self.parameters, *self.buffers)]
-        *pieces, ends = torch.split(total, [*sizes, _ENDS])
+        *pieces, ends = torch.split(total, self._sizes)
         gradients, changes = pieces[: len(self.parameters)], pieces[len(self.parameters) :]
         for parameter, piece in zip(self.parameters, gradients, strict=True):
             parameter.grad = _like(piece, parameter)
