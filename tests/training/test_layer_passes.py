@@ -47,7 +47,7 @@ def test_a_gradient_in_bf16_is_written_in_its_place_with_the_bytes_that_autocast
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 300), nn.Linear(300, 4))
     other = copy.deepcopy(net)
-    places = {p: torch.full_like(p, math.nan) for p in net.parameters()}
+    places: Places = {p: torch.full_like(p, math.nan) for p in net.parameters()}
     left = dict(places)
     images = torch.randn(8, 300)
     with torch.autocast("cpu", torch.bfloat16):
