@@ -50,20 +50,17 @@ def steps(images: int) -> int:
     return math.ceil(images / BATCH)
 
 
-def levels(processes: int) -> tuple[int, int]:
-    """Exchanges per update, one for each level of the tree: within a machine, and between them."""
-    within = int(math.log2(min(processes, CORES)))
-    return within, int(math.log2(processes)) - within
+def exchanges(processes: int) -> int:
+    """Exchanges per update between machines, one for each level of the tree above them."""
+    return int(math.log2(max(1, processes // CORES)))
 
 
 def exchange_seconds(processes: int, rates: dict[str, float], network: float = NETWORK) -> float:
-    """All exchanges of an update; between machines, each process sends its part of the sum."""
-    within, between = levels(processes)
-    # Where there are other machines, the parts are put together again within each.
-    through_memory = within * (2 if between else 1) * rates["memory_exchange_seconds"]
-    by_network = rates["network_exchange_seconds"] / min(processes, CORES)
+    """A sum within each machine, and exchanges between them, where each process sends its part."""
+    within = rates["memory_exchange_seconds"] if processes > 1 else 0.0
+    by_network = rates["network_exchange_seconds"] / CORES
     carried = rates["gradient_bytes"] / network
-    return through_memory + between * (by_network + carried)
+    return within + exchanges(processes) * (by_network + carried)
 
 
 def training_seconds(
@@ -76,7 +73,7 @@ def training_seconds(
 
 def traffic_bytes(images: int, processes: int, rates: dict[str, float]) -> float:
     """What each machine sends in all epochs; it receives as much."""
-    return EPOCHS * steps(images) * levels(processes)[1] * rates["gradient_bytes"]
+    return EPOCHS * steps(images) * exchanges(processes) * rates["gradient_bytes"]
 
 
 def memory_bytes(images: int, processes: int, rates: dict[str, float]) -> float:
@@ -103,8 +100,8 @@ def tables(rates: dict[str, float]) -> str:
     found = [
         f"Measured on {rates['date']} on {rates['processor']}: "
         f"{rates['decoded_per_second']:,.0f} files decoded and {rates['trained_per_second']:,.0f} "
-        f"images trained per second and core. An exchange of {size(rates['gradient_bytes'])} takes "
-        f"{rates['memory_exchange_seconds'] * 1000:.2f} ms through shared memory, and "
+        f"images trained per second and core. A sum of {size(rates['gradient_bytes'])} takes "
+        f"{rates['memory_exchange_seconds'] * 1000:.2f} ms in shared memory, and "
         f"{rates['network_exchange_seconds'] * 1000:.1f} ms through gloo before the network has "
         "carried anything.\n"
     ]
@@ -230,8 +227,12 @@ def exchange_time(group: Any, count: int) -> float:
 
     own, times = torch.ones(count // 4), []
     for _ in range(100):
+        # As training does: gradients are written where they are summed.
+        place = group.place(count // 4)
+        if place is not None:
+            own = place.fill_(1.0)
         started = time.perf_counter()
-        group.sum(own)
+        group.sum(own, changes=False)
         times.append(time.perf_counter() - started)
     return statistics.median(times)
 

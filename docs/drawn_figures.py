@@ -88,8 +88,8 @@ def scaling(studio: Studio) -> None:
 def many_processes(studio: Studio) -> None:
     """One tree of sums over eight shards, computed by two processes and by four."""
     figure, axes = canvas(7, 5.5)
-    draw_tree(axes, 2.8, "2 processes, 1 exchange", [TEAL, ORANGE])
-    draw_tree(axes, 0.05, "4 processes, 2 exchanges", [TEAL, BLUE, ORANGE, PURPLE])
+    draw_tree(axes, 2.8, "2 processes", [TEAL, ORANGE])
+    draw_tree(axes, 0.05, "4 processes", [TEAL, BLUE, ORANGE, PURPLE])
     save_figure(figure, "many-processes")
 
 

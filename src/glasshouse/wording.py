@@ -31,7 +31,7 @@ def listed(words: Sequence[str], last: str = "and") -> str:
     return f" {last} ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
-def first_of(words: Sequence[str], most: int, join: str = ", ") -> str:
+def first_of(words: Sequence[str], most: int = 8, join: str = ", ") -> str:
     """The first words of a list, and how many more there are: "a, b and 3 more"."""
     if len(words) <= most:
         return join.join(words)

@@ -37,11 +37,12 @@ def test_every_number_of_images_and_processes_is_there() -> None:
 
 def exchange(processes: int, bandwidth: float) -> float:
     """Seconds of the exchanges of an update: 8 processes of a machine, then the machines."""
+    memory = float(RATES["memory_exchange_seconds"])
     if processes <= 8:
-        return (processes.bit_length() - 1) * float(RATES["memory_exchange_seconds"])
+        return memory if processes > 1 else 0.0
     levels = (processes // 8).bit_length() - 1
     each = RATES["network_exchange_seconds"] / 8 + RATES["gradient_bytes"] / bandwidth
-    return float(6 * RATES["memory_exchange_seconds"] + levels * each)
+    return float(memory + levels * each)
 
 
 @pytest.mark.parametrize("images", [10**5, 10**6, 10**7])

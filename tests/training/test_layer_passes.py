@@ -80,6 +80,21 @@ def test_gradients_of_a_shared_weight_have_the_same_bytes_with_and_without_a_pla
     assert all(map(torch.equal, *found))
 
 
+def test_a_frozen_weight_and_one_with_a_hook_have_no_gradient_in_a_place() -> None:
+    first, second = nn.Linear(300, 300), nn.Linear(300, 300)
+    net, frozen, hooked = nn.Sequential(first, second), first.weight, second.weight
+    frozen.requires_grad_(False)
+    kept: list[Tensor] = []
+    hooked.register_hook(kept.append)  # type: ignore[no-untyped-call]
+    places: Places = {hooked: torch.full((300, 300), math.nan)}
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = pass_forward(net, torch.randn(8, 300), places)
+    gradients(net, outputs)
+    assert frozen.grad is None and list(places) == [hooked]
+    assert hooked.grad is not None and torch.equal(kept[0], hooked.grad)
+    assert places[hooked].isnan().all()
+
+
 def test_places_are_not_used_by_networks_that_are_not_in_bf16() -> None:
     layer = nn.Linear(300, 300)
     net, places = nn.Sequential(layer), {layer.weight: torch.zeros(300, 300)}

@@ -22,6 +22,7 @@ from glasshouse.training.loop import Step, TrainingSetup, train, update
 from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.shard_sum import _flat, _like
 from glasshouse.training.state import Epoch, TrainingState, begin, load_checkpoint, save_checkpoint
+from tests.training.at_once import at_once
 
 CPU = torch.device("cpu")
 PLAIN = AugmentSettings()
@@ -89,7 +90,7 @@ def test_a_step_is_that_of_plain_torch_over_the_shards(
 
 @pytest.mark.parametrize("loss_type", [torch.float32, torch.float64])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gradients_are_written_where_partners_read_them_if_float32_holds_them(
+def test_gradients_are_written_where_others_read_them_if_float32_holds_them(
     tiny_net: nn.Module, tiny_splits: Splits, dtype: torch.dtype, loss_type: torch.dtype
 ) -> None:
     places: list[Tensor] = []
@@ -154,6 +155,30 @@ def test_a_pass_in_bf16_writes_large_gradients_in_their_place_with_the_same_byte
     assert states[0] == states[1]
     # Of every batch, the first shard's.
     assert kept == [False] * 6 * shards + [True, *[False] * (shards - 1)] * 6
+
+
+@pytest.mark.parametrize("shards", [2, 4])
+@pytest.mark.parametrize("name", ["adam", "sgd", "muon"])
+def test_two_processes_leave_the_bytes_of_one_in_memory_that_they_share(
+    tiny_splits: Splits, name: str, shards: int
+) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(784, 128), nn.Linear(128, 4)
+    )
+    wanted = settings(precision="bf16", optimizer=name, lr=0.01, shards=shards)
+
+    def trained(group: ProcessGroup) -> bytes:
+        state = begin(net, wanted, CPU)
+        given = replace(setup(tiny_splits, wanted), group=group)
+        data = prepare_images(given.train, CPU, cut=given.cut)
+        for epoch in range(3):
+            for batch in batches(data, PLAIN, batch_size=16, seed=0, epoch=epoch):
+                update(state, batch, given, 0.01)
+        return state_bytes(state)
+
+    both, _ = at_once(2, lambda memory: trained(ProcessGroup(memory.rank, 2, memory)))
+    assert both == [trained(ProcessGroup())] * 2
 
 
 @pytest.mark.parametrize(

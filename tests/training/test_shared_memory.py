@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -22,39 +22,11 @@ from glasshouse.training import process_group, shared_memory
 from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.shared_memory import SharedMemory
 from glasshouse.training.tree_sum import tree_sum
+from tests.training.at_once import at_once
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() != "x86_64", reason="shared on Linux, x86-64"
 )
-
-
-class Talk:
-    """What a number of threads say to each other."""
-
-    def __init__(self, size: int) -> None:
-        self.size, self.calls = size, 0
-        self.said: list[Any] = [None] * size
-        self.barrier = threading.Barrier(size, timeout=30)
-
-    def gather(self, rank: int) -> Callable[[Any], list[Any]]:
-        def gathered(value: Any) -> list[Any]:
-            self.said[rank] = value
-            self.barrier.wait()
-            found = list(self.said)
-            if self.barrier.wait() == 0:
-                self.calls += 1
-            return found
-
-        return gathered
-
-
-def at_once(size: int, work: Callable[[SharedMemory], Any]) -> tuple[list[Any], int]:
-    """What the work of each of so many processes returns, and how often they talked."""
-    talk = Talk(size)
-    with ThreadPoolExecutor(size) as pool:
-        found = [pool.submit(work, SharedMemory(rank, talk.gather(rank)))
-                 for rank in range(size)]  # fmt: skip
-        return [each.result(timeout=60) for each in found], talk.calls
 
 
 def numbers(rank: int, turn: int, count: int) -> Tensor:
@@ -81,10 +53,15 @@ def test_sums_have_the_bytes_of_the_tree_and_nothing_goes_through_the_loopback(
     assert talks == 6
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("in_place", [True, False])
 @pytest.mark.parametrize(("size", "machine"), [(2, 1), (4, 1), (4, 2), (8, 2), (8, 4)])
 def test_between_machines_each_process_sends_its_part_of_the_sum_of_its_machine(
-    size: int, machine: int, in_place: bool, monkeypatch: pytest.MonkeyPatch
+    size: int,
+    machine: int,
+    in_place: bool,
+    kind: torch.dtype,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     counts = [5, 1, 300, 4001, 4000]
     this, post = threading.local(), defaultdict[tuple[int, int], Queue[Tensor]](Queue)
@@ -112,13 +89,16 @@ def test_between_machines_each_process_sends_its_part_of_the_sum_of_its_machine(
         for turn, count in enumerate(counts):
             own, place = numbers(memory.rank, turn, count), group.place(count)
             assert machine > 1 or place is None
-            sums.append(group.sum(place.copy_(own) if in_place and place is not None else own))
+            own = own.to(kind)
+            if in_place and place is not None and kind == torch.float32:
+                own = place.copy_(own)
+            sums.append(group.sum(own))
         return sums
 
     monkeypatch.setattr(process_group, "_sent", send)
     found, _ = at_once(size, work)
     for turn, count in enumerate(counts):
-        wanted = tree_sum(numbers(rank, turn, count) for rank in range(size))
+        wanted = tree_sum(numbers(rank, turn, count).to(kind) for rank in range(size))
         for sums in found:
             assert torch.equal(sums[turn], wanted)
     levels = int(math.log2(size // machine))
@@ -137,6 +117,7 @@ def test_a_sum_that_is_not_changed_is_the_same_memory_and_kept_until_the_next() 
             deadline = time.monotonic() + 30
             while memory._block[0].counter[0] < 3 and time.monotonic() < deadline:
                 time.sleep(0.001)
+            assert memory._block[0].counter[0] == 3
             seen.append(first.clone())
             has_read.set()
         second = group.sum(torch.full((4,), 10.0 + memory.rank), changes=False)
@@ -151,9 +132,9 @@ def test_a_sum_that_is_not_changed_is_the_same_memory_and_kept_until_the_next() 
 
 def test_a_sum_that_is_changed_is_the_own_one_of_each_process() -> None:
     def work(memory: SharedMemory) -> list[float]:
-        total = ProcessGroup(memory.rank, 2, memory).sum(torch.ones(4))
+        total = ProcessGroup(memory.rank, 2, memory).sum(torch.ones(4)).add_(memory.rank)
         memory.gather(None)
-        found: list[float] = total.add_(memory.rank).tolist()
+        found: list[float] = total.tolist()
         return found
 
     assert at_once(2, work)[0] == [[2.0] * 4, [3.0] * 4]
@@ -279,6 +260,54 @@ def test_large_tensors_and_those_on_other_devices_take_the_loopback(
         return [memory.begin(own) for own in tensors]
 
     assert at_once(2, work)[0] == [[2, 1, 1, 2]] * 2
+
+
+def test_sums_that_are_too_large_for_memory_may_come_between_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shared_memory, "_MOST_BYTES", 400)
+    post = defaultdict[int, Queue[Tensor]](Queue)
+    this = threading.local()
+
+    def send(own: Tensor, partner: int) -> Tensor:
+        post[this.rank].put(own.clone())
+        return post[partner].get(timeout=30)
+
+    monkeypatch.setattr(process_group, "_sent", send)
+    counts = [100, 200, 100, 200, 200, 100, 100]
+
+    def work(memory: SharedMemory) -> list[Tensor]:
+        this.rank, group = memory.rank, ProcessGroup(memory.rank, 2, memory)
+        sums = []
+        for turn, count in enumerate(counts):
+            own, place = numbers(memory.rank, turn, count), group.place(count)
+            assert (place is not None) == (turn > 0 and count == 100)
+            total = group.sum(own if place is None else place.copy_(own), changes=False)
+            time.sleep(0.002 * memory.rank)
+            sums.append(total.clone())
+        return sums
+
+    for sums in at_once(2, work)[0]:
+        for turn, count in enumerate(counts):
+            wanted = numbers(0, turn, count) + numbers(1, turn, count)
+            assert torch.equal(sums[turn], wanted)
+
+
+def test_memory_that_is_another_process_s_leaves_no_open_file() -> None:
+    def work(memory: SharedMemory) -> None:
+        told = memory.gather
+
+        def gather(value: Any) -> list[Any]:
+            is_offer = isinstance(value, shared_memory.Offer)
+            return [replace(each, token=bytes(64)) if is_offer else each for each in told(value)]
+
+        memory.gather = gather
+        for count in (4, 100, 1000):
+            assert memory.begin(torch.zeros(count)) == 1
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    at_once(2, work)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def test_a_process_that_has_ended_is_noticed_and_what_it_did_before_counts() -> None:

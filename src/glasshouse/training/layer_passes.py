@@ -14,7 +14,7 @@ _Pass = Callable[[Tensor], Tensor]
 
 # Their own backward pass does not read what they return, so that it may be overwritten.
 _OVERWRITABLE = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.MaxPool2d)
-# Weights whose gradient is worth more than the time of a function in Python.
+# From this many weights on, a copy takes longer than calling a Python function.
 _LARGE = 2**16
 # Values of 16 random bits.
 _RANGE = 2**16
@@ -23,8 +23,8 @@ _RANGE = 2**16
 def pass_forward(net: nn.Module, inputs: Tensor, places: Places | None = None) -> Tensor:
     """The output of a network in training mode; that of a Sequential by `passes_of`.
 
-    places: those that are used, which saves a copy, are taken out. None: none of this pass, nor of
-    any other one whose gradients have to have the same bytes.
+    places: those that are used, which saves a copy, are taken out. Any dict gives the same bytes as
+    an empty one; None may give others, where layers share a weight.
     """
     if type(net) is not nn.Sequential or inputs.device.type not in ("cpu", "cuda"):
         outputs: Tensor = net(inputs)
@@ -102,8 +102,8 @@ def _pass_of(
     if is_cpu and type(layer) is nn.Dropout and layer.training and not layer.inplace:
         return lambda values: dropout(values, layer.p)
     if places is not None and is_cpu and _is_rounded(layer):
-        # Taken out: where two layers share a weight, one of them has the place. And without a place
-        # as well: autocast adds the gradients of a shared weight before it makes them float32.
+        # Taken out: where two layers share a weight, one of them has the place. Also without one,
+        # since autocast would add the gradients of a shared weight before it makes them float32.
         return partial(_linear, layer, places.pop(layer.weight, None))
     is_global = type(layer) is nn.AdaptiveMaxPool2d and layer.output_size in (1, (1, 1))
     if is_global and not is_cpu:
@@ -118,6 +118,8 @@ def _is_rounded(layer: nn.Module) -> TypeGuard[nn.Linear]:
         type(layer) is nn.Linear
         and layer.weight.numel() >= _LARGE
         and layer.weight.dtype == torch.float32
+        # A hook may keep the gradient, and the next one overwrites its place.
+        and not layer.weight._backward_hooks
         and torch.is_autocast_enabled("cpu")
         and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )

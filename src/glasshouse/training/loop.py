@@ -35,6 +35,7 @@ from glasshouse.training.optimizers import (
     clear_gradients,
     clip_gradients,
     drop_vanishing,
+    leaves_gradients,
     set_learning_rate,
     take_step,
 )
@@ -62,9 +63,6 @@ from glasshouse.training.state import (
 )
 from glasshouse.training.validation import loss_and_accuracy
 from glasshouse.wording import first_of
-
-# Images in an error.
-_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -217,8 +215,8 @@ def _backward_of_shards(
     return backward_of_shards(
         state, batch, partial(backward, state, setup), setup.group,
         is_asked=setup.is_asked_to_stop,
-        # Our own optimizers leave them as they are.
-        changes_gradients=setup.optimizer is not None or setup.settings.gradient_clip is not None,
+        changes_gradients=setup.settings.gradient_clip is not None
+        or not leaves_gradients(state.optimizer),
     )  # fmt: skip
 
 
@@ -397,4 +395,4 @@ def _names_of(batch: Batch, setup: TrainingSetup) -> str:
     if setup.batches is not None:
         return "The batch is one of your own."
     ids = setup.train.ids[batch.positions].tolist()
-    return f"The batch had the images {first_of(ids, _NAMED)}."
+    return f"The batch had the images {first_of(ids)}."

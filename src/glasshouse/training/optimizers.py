@@ -46,6 +46,11 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
+def leaves_gradients(optimizer: Optimizer) -> bool:
+    """Whether a step changes no gradient in place; of optimizers that are not ours, who knows."""
+    return type(optimizer) in (_Adam, _AdamW, _SGD, Muon)
+
+
 @torch.no_grad()
 def take_step(optimizer: Optimizer) -> None:
     """``optimizer.step()``, faster for a fused Adam on a CPU."""

@@ -105,7 +105,7 @@ def _gradients(net: nn.Module, setup: TrainingSetup) -> str:
     data = prepare_images(setup.train, device, settings.sampling, Cut(settings.shards, range(1)))
     made = batches(data, setup.augment, batch_size=settings.batch_size, seed=settings.seed, epoch=0)
     with threads_of(settings), repeatable(device):
-        backward(TrainingState(own, SGD(own.parameters())), setup, next(made).shards[0])
+        backward(TrainingState(own, SGD(own.parameters())), setup, next(made).shards[0], {})
     found = {
         name: parameter.grad.cpu().contiguous()
         for name, parameter in own.named_parameters()

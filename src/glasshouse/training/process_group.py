@@ -69,8 +69,8 @@ class ProcessGroup:
     def sum(self, own: Tensor, *, changes: bool = True) -> Tensor:
         """The sum of a tensor over all processes, in a tree: the same bytes in each of them.
 
-        The tensor itself may be used up. changes: whether the caller changes the sum, or keeps it
-        beyond the next one; otherwise it may be memory that other processes read too.
+        The tensor itself may be used up. changes: whether the caller changes the sum, or needs it
+        after it has begun the next one; otherwise it may be memory that other processes read too.
         """
         with _connected():
             near = 1 if self.memory is None else self.memory.begin(own)
@@ -84,7 +84,7 @@ class ProcessGroup:
             return total.clone() if changes else total
 
     def _added(self, own: Tensor, distance: int) -> Tensor:
-        """The tensor, to which the levels of the tree are added whose partners are so far away."""
+        """Add to a tensor, in place, the levels of the tree whose partners are at least as far."""
         while distance < self.size:
             # Both sides add the same two numbers, and a + b is b + a to the last bit.
             own.add_(_sent(own, self.rank ^ distance))

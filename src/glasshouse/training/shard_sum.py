@@ -1,7 +1,7 @@
 """One step over the shards of a batch, summed in a fixed order wherever they are computed.
 
 Floating-point sums depend on their order. Here it is a binary tree over the shards: a process sums
-the subtree of its own shards, and processes then exchange their sums pair by pair, so that the
+the subtree of its own shards, and the sums of processes are added in the same order, so that the
 result has the same bytes for every number of processes.
 """
 
@@ -61,7 +61,7 @@ def backward_of_shards(
         return values
 
     # The first shard's numbers become the sum: others are added to them.
-    places = chain([group.place(message.size) if message.is_float32 else None], repeat(None))
+    places = chain([group.place(message.size) if message.has_place else None], repeat(None))
     total = group.sum(tree_sum(map(packed, batch.shards, places)), changes=changes_gradients)
     loss, correct, asked = message.unpack(total, before)
     return loss, Counted(len(batch.positions), correct, asked)
@@ -90,10 +90,12 @@ class _Message:
         return [*(each.numel() for each in (*self.parameters, *self.buffers)), _ENDS]
 
     @property
-    def is_float32(self) -> bool:
-        """Whether their sum is one of float32 numbers."""
-        pieces = (*self.parameters, *self.buffers)
-        return not any(each.dtype == torch.float64 or each.is_complex() for each in pieces)
+    def has_place(self) -> bool:
+        """Whether their sum is one of float32 numbers on the CPU."""
+        return all(
+            each.is_cpu and each.dtype != torch.float64 and not each.is_complex()
+            for each in (*self.parameters, *self.buffers)
+        )
 
     @torch.no_grad()
     def pack(

@@ -21,8 +21,8 @@ from torch import Tensor
 
 from glasshouse.training.tree_sum import tree_sum
 
-# A process has two places of this size. Larger gradients belong to longer steps, compared with
-# which gloo's exchange is short.
+# A process has two places of at most this size. Larger gradients belong to longer steps, compared
+# with which gloo's exchange is short.
 _MOST_BYTES = 64 * 2**20
 # A token by which memory is known, a counter of what its process has done, and the places.
 _TOKEN, _COUNTER, _START = slice(0, 64), slice(64, 72), 128
@@ -80,19 +80,19 @@ class SharedMemory:
     def place(self, count: int) -> Tensor | None:
         """Where this many float32 numbers of the next sum can be written, so that none is copied.
 
-        None where no other process could read them.
+        None where no other process could read them, or no sum has been as large.
         """
         if not self._block or 4 * count > self._capacity:
             return None
-        # What was there is of the last sum but one, which nobody reads any more.
+        # What was there is of the last sum but one or older, which nobody reads any more.
         start = self._start_of(self._sums + 1)
         return _tensor_at(self._own, start, torch.float32, count)
 
     def sum_part(self, own: Tensor) -> Tensor:
-        """The part of the sum that is this process's, after `begin`; the caller may change it.
+        """This process's part of the sum over those that share memory, after `begin`.
 
-        It has no numbers where there are fewer parts than processes. Raises EOFError where one of
-        them has ended.
+        The caller may add the parts of other machines to it. It has no numbers where there are
+        fewer parts than processes. Raises EOFError where one of the processes has ended.
         """
         places = self._places(own)
         place = places[self._number]
@@ -227,13 +227,9 @@ def _opened(offers: Sequence[Offer | None]) -> Iterator[tuple[int, _Memory]]:
         with suppress(OSError, ValueError):
             file = os.open(f"/proc/{offer.process}/fd/{offer.file}", os.O_RDWR)
             try:
-                memory = _mapped(file, offer.process)
+                mapped = mmap.mmap(file, 0)
             finally:
                 os.close(file)
-            if memory.mapped[_TOKEN] == offer.token:
-                yield rank, memory
-
-
-def _mapped(file: int, process: int) -> _Memory:
-    mapped = mmap.mmap(file, 0)
-    return _Memory(mapped, memoryview(mapped)[_COUNTER].cast("q"), os.pidfd_open(process))
+            if mapped[_TOKEN] == offer.token:
+                counter = memoryview(mapped)[_COUNTER].cast("q")
+                yield rank, _Memory(mapped, counter, os.pidfd_open(offer.process))

@@ -11,9 +11,6 @@ from glasshouse.training.losses import correct_images, image_losses
 from glasshouse.training.own_parts import Loss, own_loss
 from glasshouse.wording import first_of
 
-# Images in an error.
-_NAMED = 8
-
 
 def loss_and_accuracy(
     logits: Tensor, images: ImageSet, epoch: int, loss: Loss | None, device: torch.device
@@ -31,7 +28,7 @@ def loss_and_accuracy(
             mean = own_loss(loss, logits.to(device), labels.to(device)).mean().item()
     if not math.isfinite(mean):
         bad = images.ids[(~logits.isfinite().all(dim=1)).numpy()].tolist()
-        where = f"The answers for {first_of(bad, _NAMED)} are not finite. " if bad else ""
+        where = f"The answers for {first_of(bad)} are not finite. " if bad else ""
         raise DivergedError(
             f"the validation loss became {mean} after epoch {epoch}. {where}"
             "Lower train.lr or set train.gradient_clip=1."
