@@ -73,9 +73,16 @@ def scaling(studio: Studio) -> None:
         axes.plot(processes, days, color=colour, linewidth=2, marker="o", markersize=5)
         axes.annotate(f"{images:,} images", (processes[0], days[0]), (8, 6),
                       textcoords="offset points", color=colour)  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="processes", ylim=(0.012, 300))
+    axes.set(xscale="log", yscale="log", xlabel="processes", ylim=(0.004, 300))
     axes.set_xticks(processes, [str(count) for count in processes])
-    marks = {1 / 24: "1 hour", 0.25: "6 hours", 1: "1 day", 10: "10 days", 100: "100 days"}
+    marks = {
+        1 / 144: "10 minutes",
+        1 / 24: "1 hour",
+        0.25: "6 hours",
+        1: "1 day",
+        10: "10 days",
+        100: "100 days",
+    }
     axes.set_yticks(list(marks), list(marks.values()))
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_minor_locator(NullLocator())
