@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 RATES = json.loads((ROOT / "docs" / "rates.json").read_text(encoding="utf-8"))
+HEADINGS = re.compile(r"^### ([\d,]+) images, (.+) of cache$", re.M)
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "B": 1, "MB": 1e6, "GB": 1e9, "TB": 1e12}
 ROW = re.compile(r"^\| (\d+) \| (\d+) \| (.+?) \| (.+?) \| ([\d.]+) \| (.+?) \| (.+?) \|$", re.M)
 
@@ -33,6 +34,14 @@ def test_every_number_of_images_and_processes_is_there() -> None:
     assert list(sections()) == [10**5, 10**6, 10**7]
     for rows in sections().values():
         assert [int(row[0]) for row in rows] == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_the_size_of_the_cache_is_three_bytes_a_pixel() -> None:
+    found = HEADINGS.findall(PAGE)
+    assert len(found) == 3
+    for images, size in found:
+        expected = int(images.replace(",", "")) * 3 * 64 * 64
+        assert number(size) == pytest.approx(expected, rel=0.03)
 
 
 def exchange(processes: int, bandwidth: float) -> float:

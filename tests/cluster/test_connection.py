@@ -1,8 +1,11 @@
 """What is said where there is no cluster to connect to."""
 
 import importlib.util
+import os
 import socket
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,6 +97,31 @@ def test_a_piece_takes_a_number_of_cores(threads: str, monkeypatch: pytest.Monke
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     with pytest.raises(UsageError, match=f"OMP_NUM_THREADS is {threads}"), connected("ray"):
         pass
+
+
+def test_another_version_of_ray_is_named() -> None:
+    said = "Version mismatch: The cluster was started with:\n    Ray: 2.56.0\n    Python: 3.11.7\n"
+    found = connection._why_not_connected("ray://a:1", RuntimeError(said))
+    assert "started with: Ray: 2.56.0 Python: 3.11.7" in found
+    assert "its versions of Ray and Python are those of this machine" in found
+
+
+@pytest.mark.usefixtures("ray_is_there")
+def test_a_cluster_that_is_started_here_has_a_token_and_no_dashboard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    options: dict[str, object] = {}
+    ray = SimpleNamespace(init=lambda **given: options.update(given), shutdown=lambda: None)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(connection, "read_versions", dict)
+    monkeypatch.setattr(connection, "require_alike_nodes", lambda cluster: None)
+    monkeypatch.setattr(connection, "_gpus", lambda ray, device: 0)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    del os.environ["RAY_AUTH_MODE"]
+    with connected("ray"):
+        assert options["address"] == "local" and options["include_dashboard"] is False
+        assert os.environ["RAY_AUTH_MODE"] == "token"
+        assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
 def test_other_versions_are_named_with_the_node() -> None:

@@ -14,8 +14,10 @@ Start = Callable[..., Any]
 class Flaky:
     """A WSGI application that fails a share of the requests for objects, and counts the others.
 
-    served: how often each object was sent in full.
+    served: how often each object was sent in full. refuses: whether nobody may read objects.
     """
+
+    refuses = False
 
     def __init__(self, app: Callable[[dict[str, Any], Start], Answer], share: float) -> None:
         self.app, self.share = app, share
@@ -25,6 +27,9 @@ class Flaky:
         self.failed = 0
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Answer:
+        if self.refuses:
+            start("403 Forbidden", [("Content-Type", "application/xml")])
+            return [b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"]
         path = environ["PATH_INFO"]
         is_object = environ["REQUEST_METHOD"] == "GET" and path.strip("/").count("/") > 0
         with self.lock:

@@ -87,6 +87,10 @@ def test_what_is_wrong_with_a_bucket_is_said(
 ) -> None:
     with pytest.raises(DataError, match=r"s3://nowhere/x does not exist.*bucket"):
         load_splits("s3://nowhere/x", SETTINGS)
+    server.refuses = True
+    with pytest.raises(DataError, match=r"access was refused"):
+        load_splits("s3://nowhere/x", SETTINGS)
+    server.refuses = False
     s3fs.S3FileSystem.clear_instance_cache()
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
