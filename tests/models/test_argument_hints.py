@@ -1,8 +1,11 @@
 """Weights that load without an error and predict wrongly, because their network needs arguments."""
 
 import json
+import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,11 +13,15 @@ from sklearn.datasets import load_sample_images
 from torch import nn
 
 from glasshouse.data.decode import decode
+from glasshouse.data.images import Splits
+from glasshouse.errors import GlasshouseWarning
 from glasshouse.models.argument_hints import argument_hint, undecided_note
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import EXAMPLE_PHOTO
 from glasshouse.models.preprocessing import preprocess, scale
 from glasshouse.models.zoo import create
+from glasshouse.settings import PretrainedSettings
+from glasshouse.training.adapting import adapt
 from glasshouse.workflow.use.model_names import classifier_by_name
 
 LEVELS = {"0.5": ((0.5,) * 3, (0.5,) * 3), "0..1": ((0.0,) * 3, (1.0,) * 3)}
@@ -107,6 +114,31 @@ def test_the_config_of_timm_next_to_the_file_decides(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(record))
     hint = argument_hint(classifier, tmp_path / "model.safetensors")
     assert hint is not None and hint.endswith("use tf_mobilenetv3_small_100:mean=0,std=0.5")
+
+
+def test_a_name_and_an_adapted_network_warn_of_the_weights_that_they_load(
+    usual: Classifier, tmp_path: Path, tiny_splits: Splits
+) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(usual.net.state_dict(), path)
+    wrong = {"weights": str(path), "mean": 0.5, "std": 0.5}
+
+    def adapted(**more: Any) -> None:
+        given = {"name": "timm/resnet18", "weights": str(path), "input_size": 64, **more}
+        adapt(PretrainedSettings.model_validate(given), tiny_splits.train)
+
+    loads: list[Callable[[], Any]] = [
+        lambda: classifier_by_name("timm/resnet18:mean=0.5,std=0.5", weights=path),
+        lambda: classifier_by_name(f"timm/resnet18:weights={path},mean=0.5,std=0.5"),
+        lambda: adapted(**wrong),
+        lambda: adapted(**wrong),
+    ]
+    for load in loads:
+        with pytest.warns(GlasshouseWarning, match="recorded under another mean and std"):
+            load()
+    with warnings.catch_warnings(action="error"):
+        classifier_by_name("timm/resnet18", weights=path)
+        adapted()
 
 
 @pytest.mark.parametrize(

@@ -450,6 +450,16 @@ def test_files_of_an_answer_by_their_place(
         seen.append(opacity)
         return image
 
+    sheets: list[str] = []
+
+    def sheet(page: Any, palette: str) -> Image.Image:
+        sheets.append(palette)
+        return Image.new("RGB", (4, 4))
+
+    monkeypatch.setattr(map_images, "draw_sheet", sheet)
+    for colours in ("jet", "viridis", "", "pink"):
+        drawn_file(answer, "sheet", Wanted(colours=colours))
+    assert sheets == ["jet", "viridis", "inferno", "inferno"]
     monkeypatch.setattr(map_images, "blended", blended)
     for opacity in (-0.5, 0.25, 1.5):
         drawn_file(answer, "overlay", Wanted(0, opacity=opacity))
@@ -1006,12 +1016,13 @@ def test_columns_change_with_the_method_and_more_maps_are_added(workbench: Workb
         assert user.client is not None
         with user.client, box() as place:
             column = Column(answer, "none", "viridis")
-        assert column.method == "grad-cam" and column.is_checking
-        assert len(column.maps["grad-cam"]) == 2 and len(column.maps["saliency"]) == 1
-        column.show_method("saliency")
+        # The map to begin with: Grad-CAM has a doubtful check.
+        assert column.method == "saliency" and column.is_checking
+        assert len(column.maps["saliency"]) == 2 and len(column.maps["grad-cam"]) == 1
+        column.show_method("guided")
         column.show_method("none")
-        assert column.method == "saliency" and "Checking how far" in " ".join(outline(place))
-        assert [len(column.maps[name]) for name in column.methods] == [1, 2, 1]
+        assert column.method == "guided" and "Checking how far" in " ".join(outline(place))
+        assert [len(column.maps[name]) for name in column.methods] == [1, 1, 2]
         column.show_no_checks()
         assert not column.is_checking and "Checking how far" not in " ".join(outline(place))
         slow = replace(answer.page.explanations[2], method="occlusion")

@@ -14,6 +14,7 @@ from nicegui.testing import User
 from torch import nn
 
 from glasshouse.errors import BadImage, DataError, UsageError
+from glasshouse.explanation.draw.overlay import DEFAULT
 from glasshouse.serving.pages import model_picker
 from glasshouse.serving.pages.explain import strip as strip_module, view as explain_view
 from glasshouse.serving.pages.explain.panel import Column
@@ -249,6 +250,33 @@ def test_a_map_is_chosen_in_all_columns_and_more_are_added_to_one(
         act(user, first.more)
         await until(lambda: first.methods[-1] == "occlusion")
         assert second.methods[-1] == "guided"
+
+    visit(workbench, story)
+
+
+def test_the_map_to_begin_with_is_shown_unless_another_one_is_chosen(
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = made_up.made_up_answer()
+    maps = tuple(replace(each, checks=()) for each in checked.page.explanations)
+    answer = replace(checked, page=replace(checked.page, explanations=maps))
+
+    async def story(user: User) -> None:
+        with await opened(user, [], monkeypatch):
+            open_, chosen, named = (
+                Column(answer, method, DEFAULT) for method in (None, None, "grad-cam")
+            )
+        assert open_.method == "grad-cam"
+        chosen.show_method("guided")
+        for column in (open_, chosen, named):
+            column.show_checks(checked)
+        # Grad-CAM has a doubtful check.
+        assert [each.method for each in (open_, chosen, named)] == [
+            "saliency", "guided", "grad-cam"
+        ]  # fmt: skip
+        assert [name for name, tile in open_.tiles.items()
+                if tile.props["aria-pressed"] == "true"] == ["saliency"]  # fmt: skip
+        assert "why dog rather than cat" in outline(open_.words)
 
     visit(workbench, story)
 

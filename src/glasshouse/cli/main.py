@@ -132,13 +132,14 @@ def _options(
 
 def _print_warnings() -> None:
     """Print our own warnings as messages, without the line of code that they come from."""
-    show_others = warnings.showwarning
+    show_others, said = warnings.showwarning, set()
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, GlasshouseWarning):
-            print(f"glasshouse: {message}", file=sys.stderr)
-        else:
+        if not issubclass(category, GlasshouseWarning):
             show_others(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            print(f"glasshouse: {message}", file=sys.stderr)
 
     warnings.showwarning = show
     warnings.simplefilter("always", GlasshouseWarning)

@@ -122,23 +122,24 @@ def _classifier_named(named: NamedModel) -> "Classifier":
         for note in notes:
             say(f"note: {note}")
         return classifier
-    classifier = classifier_by_name(
+    return classifier_by_name(
         named.model,
         weights=named.weights,
         offline=named.offline,
         class_names=named.names(),
         own_code=named.net,
     )
-    if named.weights is not None:
-        _warn(classifier, named.weights)
-    return classifier
 
 
 def warn_of_weights(recipe: "Recipe") -> None:
-    """The same for the weights file that a recipe starts from, if it names one."""
+    """Say what the weights file that a recipe starts from seems to need in addition, if any.
+
+    Before the images are read. Where the network is adapted to them, it is not said twice.
+    """
     from dataclasses import replace
 
     from glasshouse.errors import ModelError
+    from glasshouse.models.argument_hints import warn_of_arguments
     from glasshouse.models.zoo import arguments_for, create, with_levels
 
     settings = recipe.model.pretrained
@@ -151,17 +152,5 @@ def warn_of_weights(recipe: "Recipe") -> None:
         found = create(name, ("a", "b"), weights=path, arguments=arguments).classifier
     except ModelError:
         return  # Raised again, with the reason, where the network is built for the images.
-    _warn(replace(found, preprocessing=with_levels(found.preprocessing, settings)), path)
-
-
-def _warn(classifier: "Classifier", weights: Path) -> None:
-    from glasshouse.cli.progress_bars import say
-    from glasshouse.models.argument_hints import argument_hint, undecided_note
-
-    hint = argument_hint(classifier, weights)
-    if hint is not None:
-        say(f"warning: {hint}")
-        return
-    note = undecided_note(classifier, weights)
-    if note is not None:
-        say(f"note: {note}")
+    levels = with_levels(found.preprocessing, settings)
+    warn_of_arguments(replace(found, preprocessing=levels), path)

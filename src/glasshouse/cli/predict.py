@@ -103,10 +103,11 @@ def predict(
         is_refused = unknown and found is not None and found.familiarity.is_unknown
         shares = classifier.to_probabilities(logits[None])[0]
         answer = {} if is_refused else _answer(classifier, shares, top, rule)
-        more = {} if found is None else found.as_json()
-        answers.append({"image": str(name), **answer, **more})
-        for line in () if json else _lines(answers[-1], found):
-            print(line)
+        whole = {"image": str(name), **answer, **({} if found is None else found.as_json())}
+        if json:
+            answers.append(whole)
+        else:
+            print(*_lines(whole, found), sep="\n")
     if json:
         print_json(answers)
     elif rule is not None and asked.is_explicit:

@@ -7,6 +7,7 @@ normalisation, whose statistics were recorded under the right normalisation.
 """
 
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
 from glasshouse.data.decode import decode
-from glasshouse.errors import ModelError, StorageError
+from glasshouse.errors import GlasshouseWarning, ModelError, StorageError
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import EXAMPLE_PHOTO
 from glasshouse.models.preprocessing import Preprocessing, preprocess, scale
@@ -43,6 +44,22 @@ _SURE = 1.5
 _DOUBTFUL, _PLAUSIBLE = 0.9, 0.5
 _SAME_LEVEL = 0.05
 _FROM_TENSORFLOW = re.compile(r"(?<![a-z])tf(?:same)?(?![a-z])")
+
+
+# What is known of weights files, by all that it depends on: it takes a forward pass, and the same
+# file is adapted several times.
+_known: dict[tuple[Any, ...], str | None] = {}
+
+
+def warn_of_arguments(classifier: Classifier, weights: Path) -> None:
+    """Warn of what a weights file seems to need, or may need, in addition; see `argument_hint`."""
+    architecture, levels = classifier.architecture or {}, classifier.preprocessing
+    given = (str(architecture.get("pretrained")), repr(architecture.get("arguments")))
+    key = (weights, weights.stat().st_mtime_ns, *given, levels.mean, levels.std)
+    if key not in _known:
+        _known[key] = argument_hint(classifier, weights) or undecided_note(classifier, weights)
+    if (said := _known[key]) is not None:
+        warnings.warn(said, GlasshouseWarning, stacklevel=3)
 
 
 def argument_hint(classifier: Classifier, weights: Path) -> str | None:

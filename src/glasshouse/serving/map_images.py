@@ -14,6 +14,7 @@ from glasshouse.explanation.draw.overlay import (
     DEFAULT,
     PALETTES,
     ColourScale,
+    Palette,
     blended,
     colour_scale,
     coloured,
@@ -83,8 +84,11 @@ def _map_of(answer: ExplainedPhoto, place: int, colours: str) -> tuple[Floats, C
     """A map at the size of the displayed photo, and its colours."""
     explanation = answer.page.explanations[place]
     values = shown(explanation, answer.shown.shape[:2])[0]
-    palette = colours if colours in PALETTES else DEFAULT
-    return values, colour_scale(explanation, values, palette)
+    return values, colour_scale(explanation, values, _palette(colours))
+
+
+def _palette(colours: str) -> Palette:
+    return colours if colours in PALETTES else DEFAULT
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
@@ -105,9 +109,9 @@ def _array(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
     return DrawnFile(buffer.getvalue(), name, "application/octet-stream")
 
 
-def _sheet(answer: ExplainedPhoto) -> bytes:
+def _sheet(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
     page = replace(answer.page, names=(answer.photo.name,), model=str(answer.model))
-    return to_png(draw_sheet(page))
+    return DrawnFile(to_png(draw_sheet(page, palette=_palette(wanted.colours))), "sheet.png")
 
 
 def _method(answer: ExplainedPhoto, wanted: Wanted) -> str:
@@ -122,5 +126,5 @@ _FILES: dict[str, Callable[[ExplainedPhoto, Wanted], DrawnFile]] = {
     ),
     "overlay": _overlay,
     "array": _array,
-    "sheet": lambda answer, _: DrawnFile(_sheet(answer), "sheet.png"),
+    "sheet": _sheet,
 }

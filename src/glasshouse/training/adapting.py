@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet, Resize
 from glasshouse.errors import WrongInputSize
+from glasshouse.models.argument_hints import warn_of_arguments
 from glasshouse.models.backbone import ResizedInput, initialize_head, locate_head, replace_head
 from glasshouse.models.classifier import Classifier, Preprocessing, first_thresholds
 from glasshouse.models.stem import Stem, refine_stem
@@ -65,6 +67,10 @@ def adapt(
         offline=offline,
         seed=derive(seed, "weights"),
     )
+    known = created.classifier.preprocessing
+    wanted = with_levels(known, settings)
+    if isinstance(path := weights_of(settings), Path):
+        warn_of_arguments(replace(created.classifier, preprocessing=wanted), path)
     usual = images.height if is_fine else created.classifier.preprocessing.height
     size = settings.input_size or usual
     stem = refine_stem(created.classifier.net) if is_fine else None
@@ -72,8 +78,6 @@ def adapt(
     _require_size(net.eval(), settings, images, size)
     initialize_head(net, seed)
     architecture = {**(created.classifier.architecture or {}), **changes}
-    known = created.classifier.preprocessing
-    wanted = with_levels(known, settings)
     classifier = replace(
         created.classifier,
         net=net.eval(),

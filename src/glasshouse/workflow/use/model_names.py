@@ -11,6 +11,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import GlasshouseWarning, ModelError
 from glasshouse.models import pretrained
+from glasshouse.models.argument_hints import warn_of_arguments
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.classifier import MODEL_FILE, Classifier, Preprocessing, load_classifier
 from glasshouse.models.known_names import (
@@ -109,9 +110,12 @@ def classifier_without_folder(
     if settings.input_size is not None:
         known = replace(known, height=settings.input_size, width=settings.input_size)
     try:
-        return replace(found.classifier, preprocessing=known)
+        classifier = replace(found.classifier, preprocessing=known)
     except ModelError as error:
         raise ModelError(f"{name}: {error}") from error
+    if isinstance(source, Path):
+        warn_of_arguments(classifier, source)
+    return classifier
 
 
 def net_by_name(

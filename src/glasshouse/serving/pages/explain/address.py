@@ -8,21 +8,20 @@ from glasshouse.errors import UsageError
 from glasshouse.models.known_names import require_known
 from glasshouse.workflow.use.model_choices import ModelChoice
 
-_DEFAULT_METHOD = "grad-cam"
-
 
 @dataclass(frozen=True)
 class ExplainAddress:
     """What is explained and how; image: the id of a test image; photo: that of an upload.
 
-    An upload is kept as long as the workbench runs, and a few dozen others are not newer.
+    An upload is kept as long as the workbench runs, and a few dozen others are not newer. method:
+    None until one is chosen.
     """
 
     models: tuple[ModelChoice, ...]
     image: str = ""
     photo: str = ""
     class_name: str | None = None
-    method: str = _DEFAULT_METHOD
+    method: str | None = None
     layer: str | None = None
 
     @property
@@ -37,7 +36,7 @@ class ExplainAddress:
             "image": self.image,
             "photo": self.photo,
             "class": self.class_name,
-            "method": self.method if self.method != _DEFAULT_METHOD else None,
+            "method": self.method,
             "layer": self.layer,
         }
         given = {name: value for name, value in values.items() if value not in (None, "")}
@@ -57,7 +56,7 @@ def read_address(values: Mapping[str, str], names: Sequence[str]) -> ExplainAddr
         image=values.get("image", ""),
         photo=values.get("photo", ""),
         class_name=values.get("class") or None,
-        method=values.get("method") or _DEFAULT_METHOD,
+        method=values.get("method") or None,
         layer=values.get("layer") or None,
     )
 

@@ -15,6 +15,7 @@ from glasshouse.explanation.methods import METHODS, SLOW_METHODS
 from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.explanation.page_sets import sets_of_page
 from glasshouse.explanation.trust.hiding import ELSEWHERE, HIDING
+from glasshouse.explanation.trust.lead import lead_of
 from glasshouse.models.predict import predicted_classes, to_probabilities
 from glasshouse.models.prediction_sets import describe_rule, set_line
 from glasshouse.serving.explainer import ExplainedPhoto
@@ -27,14 +28,16 @@ _TOP = 5
 class Column:
     """One result, whose parts change with the chosen map and colours."""
 
-    def __init__(self, answer: ExplainedPhoto, method: str, colours: str) -> None:
+    def __init__(self, answer: ExplainedPhoto, method: str | None, colours: str) -> None:
+        """method: None shows the map to begin with, which the checks may change."""
         self.answer: ExplainedPhoto = answer
         self.is_checking: bool = True
         self.colours: str = colours
         self.on_method: Callable[[str], None] = self.show_method
         self.on_more: Callable[[], Awaitable[None]] | None = None
         self.methods: list[str] = [each.method for each in answer.page.explanations]
-        self.method: str = method if method in self.methods else self.methods[0]
+        self.is_chosen: bool = method in self.methods
+        self.method: str = method if method in self.methods else self._lead()
         self.maps: dict[str, list[Element]] = {name: [] for name in self.methods}
         self.tiles: dict[str, Element] = {}
         self.marks: dict[str, Element] = {}
@@ -62,12 +65,19 @@ class Column:
             )
             self.more.on_click(self._ask_for_more).classes("gh-more-maps")
             _layers(answer)
-        self.show_method(self.method)
+        self._show(self.method)
 
     def show_method(self, method: str) -> None:
         """Show a map in large; ignored for a method that this result lacks."""
         if method not in self.methods:
             return
+        self.is_chosen = True
+        self._show(method)
+
+    def _lead(self) -> str:
+        return lead_of(self.answer.page.explanations).method
+
+    def _show(self, method: str) -> None:
         self.method = method
         self.maps = {name: images[:1] for name, images in self.maps.items()}
         self.stage.clear()
@@ -101,7 +111,10 @@ class Column:
             with mark:
                 icon = ui.icon(MARKS[verdict]).classes(f"gh-{verdict}")
                 icon.props(f'role=img aria-label="{verdict}"')
-        self._say()
+        if self.is_chosen or self._lead() == self.method:
+            self._say()
+        else:
+            self._show(self._lead())
 
     def show_no_checks(self) -> None:
         """Stop saying that the maps are being checked."""
@@ -111,7 +124,7 @@ class Column:
     def show_more(self, answer: ExplainedPhoto) -> None:
         """Add the maps that need many passes."""
         self.more.delete()
-        self.answer = answer
+        self.answer, self.is_chosen = answer, True
         new = [e.method for e in answer.page.explanations if e.method not in self.methods]
         self.methods += new
         with self.place:
@@ -223,7 +236,7 @@ def _downloads(answer: ExplainedPhoto, place: int, colours: str) -> None:
     for words, address in (
         ("PNG", f"{folder}/overlay/{place}?{query}"),
         (".npy", f"{folder}/array/{place}"),
-        ("All maps", f"{folder}/sheet"),
+        ("All maps", f"{folder}/sheet?{query}"),
     ):
         link(words, address, "gh-pill").props("download")
 

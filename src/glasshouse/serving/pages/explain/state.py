@@ -17,7 +17,8 @@ class ExplainState:
     """What one viewer sees.
 
     asked: how the address names the photo: its id among the test images or the uploads. layer:
-    where class activation maps are computed; None: the default of each network. turn counts
+    where class activation maps are computed; None: the default of each network. method: None until
+    the viewer chooses one: each result then shows the map to begin with. turn counts
     requests, so that a late result is dropped; shuffles counts random selections.
     """
 
@@ -27,7 +28,7 @@ class ExplainState:
     asked: dict[str, str] = field(default_factory=dict)
     class_name: str | None = None
     layer: str | None = None
-    method: str = "grad-cam"
+    method: str | None = None
     colours: str = DEFAULT
     turn: int = 0
     shuffles: int = 0

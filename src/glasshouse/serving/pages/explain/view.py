@@ -56,7 +56,7 @@ async def fill(workbench: Workbench, request: Request) -> None:
         list(asked.models),
         class_name=asked.class_name,
         layer=asked.layer,
-        method=asked.method if asked.method in METHODS else "grad-cam",
+        method=asked.method if asked.method in METHODS else None,
     )
     with box("gh-explain"):
         controls = box()
