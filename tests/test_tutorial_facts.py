@@ -172,33 +172,3 @@ def test_resnet50_sees_32_pixels_rescaled_and_has_dropout_before_its_one_dense_l
     assert dropout.p == 0.2
     assert count(dense) == 2048 * 10 + 10
     assert (recipe.transfer.way, recipe.transfer.trainable) == ("tune", "all")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", NETWORKS)
-def test_keras_counts_the_same_parameters(recipe: str) -> None:
-    keras = pytest.importorskip("keras")
-    layers = keras.layers
-    first, second, third, fourth = [row[1][-1] for row in NETWORKS[recipe][0] if row[0] == "Conv2d"]
-    net = keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            layers.Conv2D(first, 3, padding="same", activation="relu"),
-            layers.Conv2D(second, 3, activation="relu"),
-            *([layers.BatchNormalization()] if recipe == "tutorial-wide-bn" else []),
-            layers.MaxPooling2D(),
-            layers.Conv2D(third, 3, padding="same", activation="relu"),
-            layers.Conv2D(fourth, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
-    ours = [count(module) for module in network(recipe) if count(module)]
-    assert [layer.count_params() for layer in net.layers if layer.count_params()] == ours
-    assert net.count_params() == NETWORKS[recipe][1]
-    lines: list[str] = []
-    net.summary(print_fn=lambda line, **_: lines.append(line))
-    assert f"{NETWORKS[recipe][1]:,}" in "\n".join(lines)
