@@ -89,17 +89,22 @@ def images() -> ImageSet:
 
 @pytest.mark.parametrize("augment", [EVERYTHING, BY_PIXELS, AugmentSettings()])
 @pytest.mark.parametrize("device_bytes", [0, 1 << 30])
+@pytest.mark.parametrize("shards", [1, 4])
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
 @pytest.mark.usefixtures("gpu")
 def test_a_step_waits_for_no_copy_and_reads_nothing(
-    images: ImageSet, augment: AugmentSettings, device_bytes: int, monkeypatch: pytest.MonkeyPatch
+    images: ImageSet,
+    augment: AugmentSettings,
+    device_bytes: int,
+    shards: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("glasshouse.data.batches._DEVICE_BYTES", device_bytes)
     # On a busy machine, three steps take longer than the second after which results are read.
     monkeypatch.setattr("glasshouse.training.results._EVERY_SECONDS", float("inf"))
     settings = TrainSettings(
         epochs=1, batch_size=8, precision="bf16", ema_decay=0.9, gradient_clip=1.0,
-        label_smoothing=0.1, sampling="balanced",
+        label_smoothing=0.1, sampling="balanced", shards=shards,
     )  # fmt: skip
     weights = (1.0, 2.0, 3.0, 4.0)
     state = begun(monkeypatch, settings)
