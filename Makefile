@@ -79,7 +79,7 @@ mutants: uv
 
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
-	$(BIN)/python -m pytest -m slow tests/test_tutorial_in_keras.py
+	$(BIN)/python -m pytest -m slow tests/test_tutorial_in_keras.py || failed=1; \
 	cd bench && for script in $(BENCHES); do ../$(BIN)/python $$script.py || failed=1; done; exit $${failed:-0}
 
 # README's table of speed for this machine, with nothing else running on it: about half an hour.

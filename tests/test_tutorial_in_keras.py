@@ -68,9 +68,9 @@ def test_layers_have_the_kinds_shapes_and_parameters_of_keras(keras: Any, recipe
 @pytest.mark.parametrize("recipe", ["tutorial-basic", "tutorial-wide-bn"])
 def test_weights_begin_with_the_same_distribution(keras: Any, recipe: str) -> None:
     ours = [module for module in network(recipe) if isinstance(module, nn.Conv2d | nn.Linear)]
-    theirs = [
-        layer for layer in in_keras(keras, recipe).layers if hasattr(layer, "kernel_initializer")
-    ]
+    keras.utils.set_random_seed(0)
+    layers = in_keras(keras, recipe).layers
+    theirs = [layer for layer in layers if hasattr(layer, "kernel_initializer")]
     for module, layer in zip(ours, theirs, strict=True):
         assert type(layer.kernel_initializer).__name__ == "GlorotUniform"
         kernel, bias = (np.asarray(values) for values in layer.get_weights())

@@ -142,9 +142,10 @@ def test_a_photo_is_dropped_and_explained_by_two_epochs(
     find_words(chromium, "rank correlation")  # what a check says
 
     before = read_attribute(chromium, ".gh-seen .gh-over", "src")
-    click(lambda: find(chromium, ".gh-tile"))
+    title = read_text(chromium, ".gh-tile[aria-pressed=false]")
+    click(lambda: find(chromium, ".gh-tile[aria-pressed=false]"))
     wait_for(lambda: read_attribute(chromium, ".gh-seen .gh-over", "src") != before, "another map")
-    assert read_attribute(chromium, ".gh-tile", "aria-pressed") == "true"
+    assert read_text(chromium, ".gh-tile[aria-pressed=true]") == title
 
     opacity = opacity_of(chromium, ".gh-seen .gh-over")
     type_into(chromium, "[aria-label='Opacity of the maps'] [tabindex]", Keys.ARROW_RIGHT)

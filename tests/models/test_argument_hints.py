@@ -15,7 +15,8 @@ from torch import nn
 from glasshouse.data.decode import decode
 from glasshouse.data.images import Splits
 from glasshouse.errors import GlasshouseWarning
-from glasshouse.models.argument_hints import argument_hint, undecided_note
+from glasshouse.models import argument_hints
+from glasshouse.models.argument_hints import argument_hint, undecided_note, warn_of_arguments
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.known_names import EXAMPLE_PHOTO
 from glasshouse.models.preprocessing import preprocess, scale
@@ -131,7 +132,6 @@ def test_a_name_and_an_adapted_network_warn_of_the_weights_that_they_load(
         lambda: classifier_by_name("timm/resnet18:mean=0.5,std=0.5", weights=path),
         lambda: classifier_by_name(f"timm/resnet18:weights={path},mean=0.5,std=0.5"),
         lambda: adapted(**wrong),
-        lambda: adapted(**wrong),
     ]
     for load in loads:
         with pytest.warns(GlasshouseWarning, match="recorded under another mean and std"):
@@ -139,6 +139,20 @@ def test_a_name_and_an_adapted_network_warn_of_the_weights_that_they_load(
     with warnings.catch_warnings(action="error"):
         classifier_by_name("timm/resnet18", weights=path)
         adapted()
+        # A training may adapt it several times, at other sizes.
+        adapted(**wrong, input_size=32)
+
+
+def test_a_new_head_says_nothing_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(argument_hints, "_entropies", lambda classifier: pytest.fail("asked"))
+    without = create("squeezenet1_1", tuple("abcdefgh"), weights="none").classifier
+    assert argument_hint(without, Path("w.pth"), has_head=False) is None
+
+
+def test_what_a_file_may_need_is_a_note() -> None:
+    folded = create("mobilenetv2_100", weights="none").classifier
+    with pytest.warns(GlasshouseWarning, match="^note: the batch normalisation of w.pth is folded"):
+        warn_of_arguments(folded, Path("w.pth"))
 
 
 @pytest.mark.parametrize(

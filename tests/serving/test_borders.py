@@ -1027,8 +1027,10 @@ def test_columns_change_with_the_method_and_more_maps_are_added(workbench: Workb
         assert not column.is_checking and "Checking how far" not in " ".join(outline(place))
         slow = replace(answer.page.explanations[2], method="occlusion")
         page = replace(answer.page, explanations=(*answer.page.explanations, slow))
+        column.wanted = "occlusion"  # as an address may ask
         column.show_more(replace(answer, page=page))
         assert column.methods == ["grad-cam", "saliency", "guided", "occlusion"]
+        assert column.method == "occlusion"
         assert list(column.tiles) == column.methods and column.more.is_deleted
         slider: Any = elements(user, aria_label="Layer")[0]
         slider.value = 1

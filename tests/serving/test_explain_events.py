@@ -249,7 +249,7 @@ def test_a_map_is_chosen_in_all_columns_and_more_are_added_to_one(
         assert "method=saliency" in scripts[0]
         act(user, first.more)
         await until(lambda: first.methods[-1] == "occlusion")
-        assert second.methods[-1] == "guided"
+        assert second.methods[-1] == "guided" and first.method == "saliency"
 
     visit(workbench, story)
 
@@ -277,6 +277,9 @@ def test_the_map_to_begin_with_is_shown_unless_another_one_is_chosen(
         assert [name for name, tile in open_.tiles.items()
                 if tile.props["aria-pressed"] == "true"] == ["saliency"]  # fmt: skip
         assert "why dog rather than cat" in outline(open_.words)
+        assert "Grad-CAM failed more checks, so this map comes first." in outline(open_.words)
+        open_.show_method("guided")
+        assert "Grad-CAM failed more checks" not in " ".join(outline(open_.words))
 
     visit(workbench, story)
 

@@ -132,14 +132,13 @@ def _options(
 
 def _print_warnings() -> None:
     """Print our own warnings as messages, without the line of code that they come from."""
-    show_others, said = warnings.showwarning, set()
+    show_others = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, GlasshouseWarning):
-            show_others(message, category, *place, **more)
-        elif str(message) not in said:
-            said.add(str(message))
+        if issubclass(category, GlasshouseWarning):
             print(f"glasshouse: {message}", file=sys.stderr)
+        else:
+            show_others(message, category, *place, **more)
 
     warnings.showwarning = show
     warnings.simplefilter("always", GlasshouseWarning)

@@ -139,7 +139,7 @@ def warn_of_weights(recipe: "Recipe") -> None:
     from dataclasses import replace
 
     from glasshouse.errors import ModelError
-    from glasshouse.models.argument_hints import warn_of_arguments
+    from glasshouse.models.argument_hints import warn_of_adapted
     from glasshouse.models.zoo import arguments_for, create, with_levels
 
     settings = recipe.model.pretrained
@@ -153,4 +153,4 @@ def warn_of_weights(recipe: "Recipe") -> None:
     except ModelError:
         return  # Raised again, with the reason, where the network is built for the images.
     levels = with_levels(found.preprocessing, settings)
-    warn_of_arguments(replace(found, preprocessing=levels), path)
+    warn_of_adapted(replace(found, preprocessing=levels), path)

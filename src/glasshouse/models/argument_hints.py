@@ -46,27 +46,38 @@ _SAME_LEVEL = 0.05
 _FROM_TENSORFLOW = re.compile(r"(?<![a-z])tf(?:same)?(?![a-z])")
 
 
-# What is known of weights files, by all that it depends on: it takes a forward pass, and the same
-# file is adapted several times.
-_known: dict[tuple[Any, ...], str | None] = {}
+# Of adapted networks: the file, the network and its normalisation.
+_adapted: set[tuple[Any, ...]] = set()
 
 
-def warn_of_arguments(classifier: Classifier, weights: Path) -> None:
-    """Warn of what a weights file seems to need, or may need, in addition; see `argument_hint`."""
-    architecture, levels = classifier.architecture or {}, classifier.preprocessing
-    given = (str(architecture.get("pretrained")), repr(architecture.get("arguments")))
-    key = (weights, weights.stat().st_mtime_ns, *given, levels.mean, levels.std)
-    if key not in _known:
-        _known[key] = argument_hint(classifier, weights) or undecided_note(classifier, weights)
-    if (said := _known[key]) is not None:
+def warn_of_arguments(classifier: Classifier, weights: Path, *, has_head: bool = True) -> None:
+    """Warn of what a weights file seems to need in addition, or note what it may need.
+
+    has_head: whether the head is the file's own, so that the answers say something.
+    """
+    said = argument_hint(classifier, weights, has_head=has_head)
+    if said is None and (note := undecided_note(classifier, weights)) is not None:
+        said = f"note: {note}"
+    if said is not None:
         warnings.warn(said, GlasshouseWarning, stacklevel=3)
 
 
-def argument_hint(classifier: Classifier, weights: Path) -> str | None:
+def warn_of_adapted(classifier: Classifier, weights: Path) -> None:
+    """The same for a network whose head is new, once: a training may adapt it several times."""
+    levels = classifier.preprocessing
+    name = (classifier.architecture or {}).get("pretrained")
+    key = (weights.resolve(), name, levels.mean, levels.std)
+    if key not in _adapted:
+        _adapted.add(key)
+        warn_of_arguments(classifier, weights, has_head=False)
+
+
+def argument_hint(classifier: Classifier, weights: Path, *, has_head: bool = True) -> str | None:
     """The arguments that a weights file seems to need in addition, or None when all seems right.
 
     classifier: a pretrained network of a library, loaded from the file, with the preprocessing in
-    use. Returns a sentence with the name and arguments to use.
+    use. has_head: whether the head is the file's own. Returns a sentence with the name and
+    arguments to use.
     """
     architecture = classifier.architecture or {}
     full = str(architecture.get("pretrained", ""))
@@ -74,7 +85,7 @@ def argument_hint(classifier: Classifier, weights: Path) -> str | None:
     config = _config_near(weights)
     twin = _tensorflow_twin(full)
     is_tf = _is_from_tensorflow(config, weights, twin) and not _bare(full).startswith("tf_")
-    levels, reason = _levels(classifier, config, is_tf=is_tf)
+    levels, reason = _levels(classifier, config, is_tf=is_tf, has_head=has_head)
     pads_otherwise = is_tf and given.get("pad_type") != "same" and full.startswith("timm/")
     fits_twin = twin is not None and levels is not None and _are_usual(levels, twin)
     if twin is not None and (pads_otherwise or fits_twin):
@@ -180,7 +191,7 @@ def _parts(arguments: str) -> dict[str, str]:
 
 
 def _levels(
-    classifier: Classifier, config: Mapping[str, Any], *, is_tf: bool
+    classifier: Classifier, config: Mapping[str, Any], *, is_tf: bool, has_head: bool
 ) -> tuple[str | None, str]:
     """The mean and std that fit better than those in use, with the reason."""
     used = classifier.preprocessing
@@ -196,11 +207,8 @@ def _levels(
             if measured["used"] > _DOUBTFUL and measured[best] < _PLAUSIBLE:
                 return best, "its batch normalisation was recorded under another mean and std"
             return None, ""
-    else:
-        entropy = _entropies(classifier)
-        best = min(entropy, key=lambda key: entropy[key])
-        if entropy[best] < _SURER * entropy["used"]:
-            return best, "it is far surer of photos under another mean and std"
+    elif has_head and (surest := _surest(classifier)) is not None:
+        return surest, "it is far surer of photos under another mean and std"
     # Normalisation that was folded into the convolutions has no statistics left to compare.
     if is_tf and not _is_near(_LEVELS["mean=0.5,std=0.5"], (used.mean, used.std)):
         return "mean=0.5,std=0.5", "TensorFlow's networks usually take values from -1 to 1"
@@ -250,6 +258,13 @@ def _is_near(one: tuple[_Levels, _Levels], other: tuple[_Levels, _Levels]) -> bo
 def _as_arguments(levels: tuple[_Levels, _Levels]) -> str:
     mean, std = (f"{float(np.mean(each)):.3g}" for each in levels)
     return f"mean={mean},std={std}"
+
+
+def _surest(classifier: Classifier) -> str | None:
+    """The mean and std under which a network is far surer of photos than under those in use."""
+    entropy = _entropies(classifier)
+    best = min(entropy, key=lambda key: entropy[key])
+    return best if entropy[best] < _SURER * entropy["used"] else None
 
 
 def _entropies(classifier: Classifier) -> dict[str, float]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from glasshouse.data.images import ImageSet, Resize
 from glasshouse.errors import WrongInputSize
-from glasshouse.models.argument_hints import warn_of_arguments
+from glasshouse.models.argument_hints import warn_of_adapted
 from glasshouse.models.backbone import ResizedInput, initialize_head, locate_head, replace_head
 from glasshouse.models.classifier import Classifier, Preprocessing, first_thresholds
 from glasshouse.models.stem import Stem, refine_stem
@@ -70,7 +70,7 @@ def adapt(
     known = created.classifier.preprocessing
     wanted = with_levels(known, settings)
     if isinstance(path := weights_of(settings), Path):
-        warn_of_arguments(replace(created.classifier, preprocessing=wanted), path)
+        warn_of_adapted(replace(created.classifier, preprocessing=wanted), path)
     usual = images.height if is_fine else created.classifier.preprocessing.height
     size = settings.input_size or usual
     stem = refine_stem(created.classifier.net) if is_fine else None

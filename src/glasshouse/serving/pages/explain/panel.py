@@ -36,8 +36,12 @@ class Column:
         self.on_method: Callable[[str], None] = self.show_method
         self.on_more: Callable[[], Awaitable[None]] | None = None
         self.methods: list[str] = [each.method for each in answer.page.explanations]
-        self.is_chosen: bool = method in self.methods
-        self.method: str = method if method in self.methods else self._lead()
+        # None: the map to begin with, which the checks may change.
+        self.wanted: str | None = method
+        self.method: str = (
+            method if method in self.methods else lead_of(answer.page.explanations).method
+        )
+        self.doubted: str | None = None
         self.maps: dict[str, list[Element]] = {name: [] for name in self.methods}
         self.tiles: dict[str, Element] = {}
         self.marks: dict[str, Element] = {}
@@ -69,13 +73,9 @@ class Column:
 
     def show_method(self, method: str) -> None:
         """Show a map in large; ignored for a method that this result lacks."""
-        if method not in self.methods:
-            return
-        self.is_chosen = True
-        self._show(method)
-
-    def _lead(self) -> str:
-        return lead_of(self.answer.page.explanations).method
+        self.wanted, self.doubted = method, None
+        if method in self.methods:
+            self._show(method)
 
     def _show(self, method: str) -> None:
         self.method = method
@@ -111,10 +111,12 @@ class Column:
             with mark:
                 icon = ui.icon(MARKS[verdict]).classes(f"gh-{verdict}")
                 icon.props(f'role=img aria-label="{verdict}"')
-        if self.is_chosen or self._lead() == self.method:
+        first = lead_of(checked.page.explanations).method
+        if self.wanted is not None or first == self.method:
             self._say()
         else:
-            self._show(self._lead())
+            self.doubted = self.method
+            self._show(first)
 
     def show_no_checks(self) -> None:
         """Stop saying that the maps are being checked."""
@@ -124,7 +126,7 @@ class Column:
     def show_more(self, answer: ExplainedPhoto) -> None:
         """Add the maps that need many passes."""
         self.more.delete()
-        self.answer, self.is_chosen = answer, True
+        self.answer, self.wanted = answer, self.wanted or self.method
         new = [e.method for e in answer.page.explanations if e.method not in self.methods]
         self.methods += new
         with self.place:
@@ -132,6 +134,8 @@ class Column:
                 self.maps[name] = []
                 self._tile(name)
         self.show_checks(answer)
+        if self.wanted in new:
+            self._show(self.wanted)
 
     async def _ask_for_more(self) -> None:
         self.more.props("loading")
@@ -175,6 +179,9 @@ class Column:
                 with box("gh-row gh-step gh-checking").props("role=status"):
                     ui.spinner(size="16px").props("aria-hidden=true")
                     text("Checking how far this map can be trusted …", "span", "gh-quiet")
+            if self.doubted is not None:
+                failed = f"{_title(self.doubted)} failed more checks, so this map comes first."
+                text(failed, "p", "gh-quiet")
             _sentences(explanation)
 
 

@@ -18,7 +18,7 @@ class ExplainState:
 
     asked: how the address names the photo: its id among the test images or the uploads. layer:
     where class activation maps are computed; None: the default of each network. method: None until
-    the viewer chooses one: each result then shows the map to begin with. turn counts
+    the viewer chooses one: a single result then shows the map to begin with. turn counts
     requests, so that a late result is dropped; shuffles counts random selections.
     """
 

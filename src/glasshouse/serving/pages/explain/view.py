@@ -185,7 +185,9 @@ async def _show(view: ExplainState, place: Element) -> None:
     with place:
         _looks(view, answers[0], place)
         with box("gh-columns" if len(answers) > 1 else "gh-single"):
-            view.columns = [Column(answer, view.method, view.colours) for answer in answers]
+            # Side by side, both show the same map.
+            method = view.method or (None if len(answers) == 1 else "grad-cam")
+            view.columns = [Column(answer, method, view.colours) for answer in answers]
     for column in view.columns:
         column.on_method = partial(_choose_method, view, place)
         column.on_more = partial(_add_more, view, turn, column)
