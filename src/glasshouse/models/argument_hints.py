@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 
 from glasshouse.data.decode import decode
@@ -290,6 +289,9 @@ def _candidates(classifier: Classifier) -> list[tuple[str, Preprocessing]]:
 
 def _photos(preprocessing: Preprocessing) -> Tensor:
     """Three photos and their corners as the network takes them, ``(15, 3, h, w)``."""
+    # Predicting and trials load this module, and need nothing of scikit-learn.
+    from sklearn.datasets import load_sample_images
+
     views = []
     for photo in (decode(EXAMPLE_PHOTO), *load_sample_images().images):
         height, width = photo.shape[0] // 5, photo.shape[1] // 5
