@@ -9,29 +9,34 @@ import numpy as np
 FILTERS = {"tutorial-basic": (6, 16, 16, 32), "tutorial-wide": (32, 32, 64, 128)}
 
 
+def layers_of(keras: Any, recipe: str) -> list[Any]:
+    """The tutorial's layers for one of its own networks."""
+    layers = keras.layers
+    kind = "tutorial-basic" if recipe.startswith("tutorial-basic") else "tutorial-wide"
+    first, second, third, fourth = FILTERS[kind]
+    return [
+        keras.Input((32, 32, 3)),
+        layers.Conv2D(first, 3, padding="same", activation="relu"),
+        layers.Conv2D(second, 3, activation="relu"),
+        *([layers.BatchNormalization()] if recipe == "tutorial-wide-bn" else []),
+        layers.MaxPooling2D(),
+        layers.Conv2D(third, 3, padding="same", activation="relu"),
+        layers.Conv2D(fourth, 3, activation="relu"),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(512, activation="relu"),
+        layers.Dropout(0.5),
+        layers.Dense(10, activation="softmax"),
+    ]
+
+
 def network(recipe: str) -> Any:
     """The compiled network: softmax at the end, cross-entropy, Adam with Keras's defaults."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     import keras as k
 
-    layers = k.layers
-    first, second, third, fourth = FILTERS[recipe]
-    net = k.Sequential(
-        [
-            k.Input((32, 32, 3)),
-            layers.Conv2D(first, 3, padding="same", activation="relu"),
-            layers.Conv2D(second, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Conv2D(third, 3, padding="same", activation="relu"),
-            layers.Conv2D(fourth, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
+    net = k.Sequential(layers_of(k, recipe))
     net.compile("adam", "categorical_crossentropy", metrics=["accuracy"])
     return net
 

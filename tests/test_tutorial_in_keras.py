@@ -1,5 +1,7 @@
 """The tutorial's networks and settings in Keras 3 itself, against ours; `make bench` runs it."""
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from tests.test_tutorial_facts import NETWORKS, SCHEDULED, count, network
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
+BENCH = Path(__file__).parents[1] / "bench"
 NAMES = {
     "Conv2D": "Conv2d", "MaxPooling2D": "MaxPool2d", "Flatten": "Flatten", "Dense": "Linear",
     "Dropout": "Dropout", "BatchNormalization": "BatchNorm2d",
@@ -30,24 +33,11 @@ def keras() -> Any:
 
 
 def in_keras(keras: Any, recipe: str) -> Any:
-    layers = keras.layers
-    first, second, third, fourth = [row[1][-1] for row in NETWORKS[recipe][0] if row[0] == "Conv2d"]
-    return keras.Sequential(
-        [
-            keras.Input((32, 32, 3)),
-            layers.Conv2D(first, 3, padding="same", activation="relu"),
-            layers.Conv2D(second, 3, activation="relu"),
-            *([layers.BatchNormalization()] if recipe == "tutorial-wide-bn" else []),
-            layers.MaxPooling2D(),
-            layers.Conv2D(third, 3, padding="same", activation="relu"),
-            layers.Conv2D(fourth, 3, activation="relu"),
-            layers.MaxPooling2D(),
-            layers.Flatten(),
-            layers.Dense(512, activation="relu"),
-            layers.Dropout(0.5),
-            layers.Dense(10, activation="softmax"),
-        ]
-    )
+    """The network that the benchmarks compare ours with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCH))
+        module = importlib.import_module("tutorial_keras")
+    return keras.Sequential(module.layers_of(keras, recipe))
 
 
 @pytest.mark.parametrize("recipe", NETWORKS)

@@ -47,7 +47,7 @@ def set_learning_rate(optimizer: Optimizer, lr: float) -> None:
 
 
 def leaves_gradients(optimizer: Optimizer) -> bool:
-    """Whether a step changes no gradient in place; of optimizers that are not ours, who knows."""
+    """Whether a step surely changes no gradient in place: true of our own optimizers."""
     return type(optimizer) in (_Adam, _AdamW, _SGD, Muon)
 
 

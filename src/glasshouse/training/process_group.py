@@ -84,7 +84,7 @@ class ProcessGroup:
             return total.clone() if changes else total
 
     def _added(self, own: Tensor, distance: int) -> Tensor:
-        """Add to a tensor, in place, the levels of the tree whose partners are at least as far."""
+        """Add the levels of the tree whose partners are at least that far away, in place."""
         while distance < self.size:
             # Both sides add the same two numbers, and a + b is b + a to the last bit.
             own.add_(_sent(own, self.rank ^ distance))

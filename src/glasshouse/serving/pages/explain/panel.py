@@ -36,7 +36,6 @@ class Column:
         self.on_method: Callable[[str], None] = self.show_method
         self.on_more: Callable[[], Awaitable[None]] | None = None
         self.methods: list[str] = [each.method for each in answer.page.explanations]
-        # None: the map to begin with, which the checks may change.
         self.wanted: str | None = method
         self.method: str = (
             method if method in self.methods else lead_of(answer.page.explanations).method
