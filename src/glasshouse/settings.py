@@ -231,7 +231,7 @@ class TrainSettings(Settings):
         "0: only those of the last two epochs",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="auto: bf16 where the processor supports it, else fp32"
+        default="auto", description="auto: bf16 where the processor is faster in it, else fp32"
     )
     device: str = Field(default="auto", description="auto: cuda if available, else mps, else cpu")
     threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
