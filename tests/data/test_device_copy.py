@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glasshouse.data.device_copy import on_device, read_ahead, to_device
+from glasshouse.data.device_copy import on_device, read_ahead, room_on, to_device
 
 CPU = torch.device("cpu")
 
@@ -16,6 +16,13 @@ def test_on_the_cpu_nothing_is_copied() -> None:
     tensor = on_device(array, CPU)
     array[0] = 7
     assert tensor.tolist() == [7, 1, 2, 3, 4, 5]
+
+
+def test_images_may_take_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 << 30, 96 << 30))
+    assert room_on(torch.device("cuda")) == 20 << 30
+    # Of other devices, torch does not say what is free.
+    assert room_on(torch.device("mps")) == 4 << 30
 
 
 def test_results_come_in_order_and_one_ahead_of_their_use() -> None:

@@ -99,7 +99,7 @@ def test_a_step_waits_for_no_copy_and_reads_nothing(
     shards: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("glasshouse.data.batches._DEVICE_BYTES", device_bytes)
+    monkeypatch.setattr("glasshouse.data.batches.room_on", lambda device: device_bytes)
     # On a busy machine, three steps take longer than the second after which results are read.
     monkeypatch.setattr("glasshouse.training.results._EVERY_SECONDS", float("inf"))
     settings = TrainSettings(

@@ -98,7 +98,7 @@ def test_images_that_do_not_fit_on_the_device_give_the_same_bytes(
 ) -> None:
     net, setup = network("tutorial-basic"), setup_of(splits)
     there = run(net, setup)
-    monkeypatch.setattr("glasshouse.data.batches._DEVICE_BYTES", 0)
+    monkeypatch.setattr("glasshouse.data.batches.room_on", lambda device: 0)
     assert weights(run(net, setup).net) == weights(there.net)
 
 

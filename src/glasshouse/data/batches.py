@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.data.augment import augment, mix
-from glasshouse.data.device_copy import on_device, pinned, read_ahead, to_device
+from glasshouse.data.device_copy import on_device, pinned, read_ahead, room_on, to_device
 from glasshouse.data.images import ImageSet
 from glasshouse.data.pixel_blocks import Positions, blocks, gather
 from glasshouse.data.sampling import Draws, draw_epoch
@@ -21,8 +21,6 @@ from glasshouse.settings import AugmentSettings, Sampling
 
 # Augmenting several batches at once spreads the overhead of its many small operations.
 _CHUNK_BYTES = 4 << 20
-# A larger training set stays in main memory, to leave room for the network on the device.
-_DEVICE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ def prepare_images(
     pixels = images.pixels
     # Handing a memory map to torch would make all of it resident in the end.
     is_mapped = isinstance(pixels, np.memmap)
-    fits = not is_mapped if device.type == "cpu" else pixels.nbytes <= _DEVICE_BYTES
+    fits = not is_mapped if device.type == "cpu" else pixels.nbytes <= room_on(device)
     read = _reads_of(_whole(pixels, device)) if fits else _reads_ahead(pixels, device)
     targets = images.targets
     labels, keys = on_device(targets, device), keys_of(images.ids)

@@ -8,6 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+# What images may take of a device's free memory: the rest is for the network.
+_SHARE = 4
+# Of a device that does not say how much is free.
+_UNKNOWN_BYTES = 4 << 30
 _Request = TypeVar("_Request")
 _Result = TypeVar("_Result")
 
@@ -27,6 +31,14 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     """A tensor on a device. What is pinned is copied while the caller goes on."""
     # torch keeps pinned memory until the device has read it, so that it may be dropped at once.
     return values.to(device, non_blocking=values.is_cpu and device.type == "cuda")
+
+
+def room_on(device: torch.device) -> int:
+    """How many bytes of images may stay on a device: a quarter of what is free there now."""
+    if device.type != "cuda":
+        return _UNKNOWN_BYTES
+    free, _ = torch.cuda.mem_get_info(device)
+    return free // _SHARE
 
 
 def read_ahead(
