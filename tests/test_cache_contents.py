@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glasshouse.cache_contents import (
+from glasshouse.cache_contents import CacheEntry, list_cache
+from glasshouse.cache_pruning import (
     LIMIT_VARIABLE,
-    CacheEntry,
     cache_limit,
-    list_cache,
     parse_age,
     parse_size,
     prune_cache,
@@ -193,23 +192,50 @@ def test_what_another_process_reads_is_kept_until_it_ends(source: Path) -> None:
     assert [entry.kind for entry in shrink_cache(0).removed] == ["images"]
 
 
-def test_the_files_of_a_live_builder_are_kept_and_those_of_a_dead_one_removed(
-    source: Path,
-) -> None:
+def test_a_live_build_is_kept_and_a_dead_one_until_it_is_old(source: Path) -> None:
     builder = started(BUILDER, source)
     try:
-        (entry,) = of_kind("leftover")
+        (entry,) = of_kind("images")
         assert entry.is_used and entry.state == "being built"
         assert [reason for _, reason in prune_cache(0).kept] == ["in use"]
+        assert [reason for _, reason in shrink_cache(0).kept] == ["in use"]
+        age(entry, 8)
         remove_all_leftovers()
-        assert entry.files[0].exists()
+        assert entry.files[0].exists() and entry.files[1].exists()
     finally:
         end(builder)
-    (entry,) = of_kind("leftover")
-    assert not entry.is_used
+    age(entry, 6)
+    (entry,) = of_kind("images")
+    assert (entry.state, entry.is_used, entry.source) == ("unfinished", False, str(source))
     # The next build is one of another size, in another folder.
     build_images(source)
-    assert not entry.files[0].exists()
+    assert entry.files[0].exists()
+    age(entry, 8)
+    build_features()
+    assert not any(path.exists() for path in entry.files)
+
+
+def test_an_interrupted_build_is_pruned_as_other_entries_are(source: Path) -> None:
+    def interrupt(what: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached_images(sorted(source.rglob("*.png")), Fitting(8, 8, "crop"), progress=interrupt)
+    (entry,) = list_cache()
+    assert entry.what == "images, 1 so far, 8x8, crop"
+    assert prune_cache(86400).removed == ()
+    assert shrink_cache(0).removed == (entry,)
+    assert list_cache() == ()
+
+
+def test_pixels_without_their_log_are_a_leftover(source: Path) -> None:
+    build_images(source)
+    (folder,) = (cache_folder() / "images").iterdir()
+    left = folder / f".building-{'a' * 32}"
+    left.write_bytes(b"x")
+    assert [entry.files for entry in of_kind("leftover")] == [(left,)]
+    remove_all_leftovers()
+    assert not left.exists()
 
 
 @pytest.mark.parametrize("build", ["images", "features"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from glasshouse import file_lock
-from glasshouse.file_lock import FileLock, FolderLock, is_shared, locked_folder, share
+from glasshouse.file_lock import FileLock, PathLock, is_shared, locked_folder, share
 
 PATIENCE_S = 600
 HOLDER = """
@@ -79,7 +79,7 @@ def test_the_file_of_a_lock_is_not_executable(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_locked_for_one_and_free_after_its_release(tmp_path: Path) -> None:
-    first, second = FolderLock(tmp_path), FolderLock(tmp_path)
+    first, second = PathLock(tmp_path), PathLock(tmp_path)
     first.release()  # releasing what is not held does nothing
     assert first.acquire(wait=False)
     assert not second.acquire(wait=False)
@@ -119,7 +119,7 @@ def test_on_windows_a_file_next_to_the_folder_is_locked_and_removed(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    first, second = as_on_windows.FolderLock(folder), as_on_windows.FolderLock(folder)
+    first, second = as_on_windows.PathLock(folder), as_on_windows.PathLock(folder)
     assert first.acquire(wait=False)
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [".run.lock"]
     assert not second.acquire(wait=False)
@@ -129,7 +129,7 @@ def test_on_windows_a_file_next_to_the_folder_is_locked_and_removed(
     as_on_windows._unlock(first.handle)
     assert acquired.wait(PATIENCE_S)
     thread.join()
-    assert not as_on_windows.FolderLock(folder).acquire(wait=False)
+    assert not as_on_windows.PathLock(folder).acquire(wait=False)
     second.release()
     first.release()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
@@ -174,7 +174,7 @@ def test_where_there_are_no_locks_nobody_holds_any(tmp_path: Path) -> None:
     path.touch()
     before = open_handles()
     for wait in (True, False):
-        lock = FolderLock(tmp_path)
+        lock = PathLock(tmp_path)
         assert lock.acquire(wait=wait)
         assert lock.handle is None
         lock.release()
@@ -189,7 +189,7 @@ def test_where_there_are_no_locks_nobody_holds_any(tmp_path: Path) -> None:
 def test_no_handle_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     before = open_handles()
-    first, second, on_file = FolderLock(tmp_path), FolderLock(tmp_path), FileLock(path)
+    first, second, on_file = PathLock(tmp_path), PathLock(tmp_path), FileLock(path)
     first.acquire(wait=True)
     second.acquire(wait=False)
     on_file.acquire()
@@ -210,7 +210,7 @@ def test_no_handle_stays_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_locked_folder_is_waited_for_and_freed_even_after_an_error(tmp_path: Path) -> None:
-    first, taken = FolderLock(tmp_path), []
+    first, taken = PathLock(tmp_path), []
 
     def take() -> None:
         with locked_folder(tmp_path) as is_locked:
@@ -282,7 +282,7 @@ def test_on_windows_no_file_is_marked_and_a_stand_in_in_use_stays(
         assert not is_shared(path)
         share(file)
         assert not as_on_windows.is_shared(path)
-    lock = as_on_windows.FolderLock(tmp_path)
+    lock = as_on_windows.PathLock(tmp_path)
     assert lock.acquire(wait=True)
     stand_in = tmp_path.with_name(f".{tmp_path.name}.lock")
     assert stand_in.stat().st_mode & 0o111 == 0

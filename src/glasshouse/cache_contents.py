@@ -1,47 +1,42 @@
-"""What the cache folder holds: listed, removed by age or size, and cleared of leftovers.
+"""What the cache folder holds.
 
 Decoded images are in ``images/SIZE-RESIZE-VERSION`` and features in ``features/NETWORK``. All files
 there whose names begin with the same key are an entry; other files are none of ours and never
 touched. A folder in ``sources`` is the copy of a remote source. Builders hold the lock of such a
-folder, and readers one on the data that they have mapped, so that nothing in use is removed.
+folder, those that decode images that of their log, and readers one on the data that they have
+mapped, so that nothing in use is removed.
 """
 
 import contextlib
+import json
 import os
 import re
-import shutil
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
-from glasshouse.errors import StorageError, UsageError
-from glasshouse.file_lock import FolderLock, is_shared
+from glasshouse.errors import StorageError
+from glasshouse.file_lock import PathLock, is_shared
 from glasshouse.storage import TEMPORARY, cache_folder, read_json
 
-LIMIT_VARIABLE = "GLASSHOUSE_CACHE_LIMIT"
 Kind = Literal["images", "features", "copy", "index", "leftover"]
 State = Literal["complete", "unfinished", "damaged", "being built"]
 
 _IMAGE_FOLDER = re.compile(r"(\d+)x(\d+)-(crop|letterbox|stretch)-\w+")
 _FEATURE_FOLDER = re.compile(r"[0-9a-f]{32}")
 _COPY_FOLDER = re.compile(r"[0-9a-f]{32}")
+_LOG = ".jsonl"
 _KINDS = ("images", "features", "sources")
 _ENTRY = re.compile(r"([0-9a-f]{32}(?:-mirrored)?)(|\.json|\.pixels|\.survey|\.npy)")
 _INDEX = re.compile(r"index-[0-9a-f]{16}\.json")
 # Made by builders, which hold the lock of the folder; storage.TEMPORARY by anybody who replaces a
 # small file.
-_UNFINISHED = re.compile(r"\.building-\d+-\d+|\..+\.unfinished")
-# Replacing a small file takes an instant. Where there are no locks, only age says who is dead.
-_OLD_TEMPORARY_S, _OLD_BUILDER_S = 3600.0, 86400.0
+_UNFINISHED = re.compile(r"\.building-\d+-\d+(|\.jsonl)|\..+\.unfinished")
+# Images that are being decoded, and the log of them, whose lock the builder holds.
+_BUILD = re.compile(r"(\.building-[0-9a-f]{32})(|\.jsonl)")
 # A time that every system can write as a date, whatever a damaged file system says.
 _LATEST = 4e9
-_SIZE = re.compile(r"\d*\.?\d+\s*[a-z]*", re.IGNORECASE)
-_AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])", re.IGNORECASE)
-_SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
 
 @dataclass(frozen=True)
@@ -64,126 +59,27 @@ class CacheEntry:
     @property
     def is_used(self) -> bool:
         """Whether a process has mapped its data, or is writing it."""
-        return self.state == "being built" or any(is_shared(p) for p in self.files if p.is_file())
+        files = (path for path in self.files if path != self.locked and path.is_file())
+        return self.state == "being built" or any(map(is_shared, files))
 
-
-@dataclass(frozen=True)
-class Removal:
-    """What was removed, and what was not: in use, or refused by the system."""
-
-    removed: tuple[CacheEntry, ...]
-    kept: tuple[tuple[CacheEntry, str], ...] = ()
+    @property
+    def locked(self) -> Path:
+        """What its builder holds the lock of."""
+        first = self.files[0]
+        if _BUILD.fullmatch(first.name) and first.suffix == _LOG:
+            return first
+        return next(path for path in first.parents if path.parent.name in _KINDS)
 
 
 def list_cache() -> tuple[CacheEntry, ...]:
     """Everything in the cache, the least recently used first; raises StorageError."""
-    found = [entry for folder in _folders() for entry in _entries_in(folder)]
+    found = [entry for folder in cache_folders() for entry in _entries_in(folder)]
     found += map(_copy, _copy_folders())
     return tuple(sorted(found, key=lambda entry: (entry.used, entry.files)))
 
 
-def remove_from_cache(entries: Iterable[CacheEntry]) -> Removal:
-    """Remove entries, except those that are in use."""
-    removed: list[CacheEntry] = []
-    kept: list[tuple[CacheEntry, str]] = []
-    for entry in entries:
-        reason = _remove(entry)
-        if reason:
-            kept.append((entry, reason))
-        else:
-            removed.append(entry)
-    return Removal(tuple(removed), tuple(kept))
-
-
-def prune_cache(unused_s: float) -> Removal:
-    """Remove what was not used for this many seconds, and everything that is damaged."""
-    # Everything, whatever the clock of the machine that wrote it said.
-    before = time.time() - unused_s if unused_s else float("inf")
-    return remove_from_cache(
-        entry
-        for entry in list_cache()
-        if entry.used <= before or entry.state == "damaged" or entry.kind == "leftover"
-    )
-
-
-def shrink_cache(most_bytes: int) -> Removal:
-    """Remove the least recently used entries until the cache has at most this many bytes.
-
-    What is damaged goes first. An index is small, and without it all its files are read again.
-    """
-    entries = list_cache()
-    total = sum(entry.size for entry in entries)
-    order = sorted(entries, key=lambda e: e.state != "damaged" and e.kind != "leftover")
-    removed: list[CacheEntry] = []
-    kept: list[tuple[CacheEntry, str]] = []
-    for entry in order:
-        if total <= most_bytes:
-            break
-        if entry.kind == "index":
-            continue
-        done = remove_from_cache([entry])
-        removed += done.removed
-        kept += done.kept
-        total -= sum(each.size for each in done.removed)
-    return Removal(tuple(removed), tuple(kept))
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed builders have left in a folder whose lock the caller holds."""
-    for path in _hidden_files(folder):
-        if not TEMPORARY.fullmatch(path.name) or path.parent != folder or _is_old(path):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def remove_all_leftovers() -> None:
-    """Remove what killed builders have left anywhere in the cache."""
-    with contextlib.suppress(StorageError):
-        for folder in _folders():
-            remove_from_cache(_leftovers_in(folder, is_busy=_is_busy(folder)))
-
-
-def cache_limit() -> int | None:
-    """The size in bytes that ``GLASSHOUSE_CACHE_LIMIT`` sets; None without a limit.
-
-    Raises UsageError when it is not a size.
-    """
-    text = os.environ.get(LIMIT_VARIABLE, "").strip()
-    return parse_size(text, LIMIT_VARIABLE) if text else None
-
-
-def keep_limit() -> None:
-    """Remove the least recently used entries where the cache exceeds its limit."""
-    limit = cache_limit()
-    if limit is not None:
-        # A cache that cannot be listed was of use all the same.
-        with contextlib.suppress(StorageError):
-            shrink_cache(limit)
-
-
-def parse_size(text: str, name: str) -> int:
-    """Bytes from a text such as "5GB", "500 MB" or "1.5GiB"; name: what errors call it."""
-    # ByteSize reads as far as it understands: "1,5GB" would be 1 byte, and empty the cache.
-    if _SIZE.fullmatch(text.strip()):
-        with contextlib.suppress(ValidationError):
-            return int(TypeAdapter(ByteSize).validate_python(text))
-    raise UsageError(f"{name}: expected a size such as 5GB or 500MB, received '{text}'")
-
-
-def parse_age(text: str, name: str) -> float:
-    """Seconds from a text such as "30d", "12h" or "all", which is zero; name as in `parse_size`."""
-    if text.strip().lower() == "all":
-        return 0.0
-    match = _AGE.fullmatch(text.strip())
-    if match is None:
-        raise UsageError(
-            f"{name}: expected an age such as 30d, 12h or 2w, or all; received '{text}'"
-        )
-    return float(match[1]) * _SECONDS[match[2].lower()]
-
-
-def _folders() -> Iterator[Path]:
-    """The folders of entries, which have one lock each."""
+def cache_folders() -> Iterator[Path]:
+    """The folders of images and features."""
     root = cache_folder()
     for kind, pattern in (("images", _IMAGE_FOLDER), ("features", _FEATURE_FOLDER)):
         for folder in _listed(root / kind):
@@ -210,13 +106,30 @@ def _entries_in(folder: Path) -> Iterator[CacheEntry]:
             by_key.setdefault(match[1], []).append(path)
         elif _INDEX.fullmatch(path.name):
             yield _index(path)
-    is_busy = _is_busy(folder)
+    is_busy = is_busy_at(folder)
     make = _image_entry if folder.parent.name == "images" else _feature_entry
     for paths in by_key.values():
         entry = make(folder, paths)
         is_being_built = is_busy and entry.state != "complete"
         yield replace(entry, state="being built") if is_being_built else entry
-    yield from _leftovers_in(folder, is_busy=is_busy)
+    yield from builds_in(folder)
+    yield from leftovers_in(folder)
+
+
+def builds_in(folder: Path) -> Iterator[CacheEntry]:
+    """Images that are being decoded, or were when their builder was interrupted."""
+    for log in folder.glob(f".building-*{_LOG}"):
+        if not _BUILD.fullmatch(log.name):
+            continue
+        source, count = "", 0
+        with contextlib.suppress(OSError, ValueError), log.open("rb") as file:
+            source = str(json.loads(file.readline()))
+            count = sum(line.startswith(b"[") for line in file)
+        files = [log, *(p for p in [log.with_suffix("")] if p.exists())]
+        size, used = size_and_time(files)
+        state: State = "being built" if is_busy_at(log) else "unfinished"
+        what = f"images, {count:,} so far, {_fitting(folder)}"
+        yield CacheEntry("images", what, tuple(files), size, used, source, state)
 
 
 def _copy_folders() -> Iterator[Path]:
@@ -235,17 +148,17 @@ def _copy(folder: Path) -> CacheEntry:
     # The list goes first: without it, everything is fetched again.
     others = (fetched, folder / "parts", folder / "files")
     order = [record, *(path for path in others if path.exists())]
-    size, used = _size_and_time(order)
+    size, used = size_and_time(order)
     source = _record(record).get("source")
-    state: State = "being built" if _is_busy(folder) else "complete" if count else "unfinished"
+    state: State = "being built" if is_busy_at(folder) else "complete" if count else "unfinished"
     what = f"copy of {count:,} files"
     known = source if isinstance(source, str) else ""
     return CacheEntry("copy", what, tuple(order), size, used, known, state)
 
 
-def _is_busy(folder: Path) -> bool:
-    """Whether a process is building an entry in this folder."""
-    lock = FolderLock(folder)
+def is_busy_at(path: Path) -> bool:
+    """Whether a process is building an entry in this folder, or that of this log."""
+    lock = PathLock(path)
     try:
         return not lock.acquire(wait=False)
     except OSError:
@@ -261,7 +174,7 @@ def _index(path: Path) -> CacheEntry:
     source = ""
     with contextlib.suppress(ValueError):  # none, several drives of Windows, or some relative
         source = _made_from(Path(os.path.commonpath(folders)))
-    size, used = _size_and_time([path])
+    size, used = size_and_time([path])
     state: State = "complete" if values else "damaged"
     what = f"index of {len(values):,} files, {_fitting(path.parent)}"
     return CacheEntry("index", what, (path,), size, used, source, state)
@@ -283,7 +196,7 @@ def _image_entry(folder: Path, paths: list[Path]) -> CacheEntry:
     assert match
     wanted = 3 * int(match[1]) * int(match[2]) * count
     is_whole = {".json", ".pixels", ".survey"} <= files.keys()
-    is_sound = is_whole and wanted > 0 and _size_and_time([files[".pixels"]])[0] == wanted
+    is_sound = is_whole and wanted > 0 and size_and_time([files[".pixels"]])[0] == wanted
     what = f"{count:,} images, {_fitting(folder)}"
     return _entry("images", what, files, "complete" if is_sound else "damaged", values)
 
@@ -292,7 +205,7 @@ def _feature_entry(folder: Path, paths: list[Path]) -> CacheEntry:
     files = {path.suffix: path for path in paths}
     values = _record(files.get(".json"))
     is_whole = {".json", ".npy"} <= files.keys()
-    is_sound = is_whole and _size_and_time([files[".npy"]])[0] == values.get("bytes")
+    is_sound = is_whole and size_and_time([files[".npy"]])[0] == values.get("bytes")
     # Blocks of rows: an extraction that was interrupted, and resumes from them.
     state: State = "complete" if is_sound else "unfinished" if files.keys() == {""} else "damaged"
     what = "features, mirrored images" if "-mirrored" in paths[0].name else "features"
@@ -305,7 +218,7 @@ def _entry(
     order = [
         files[ending] for ending in (".json", ".pixels", ".npy", ".survey", "") if ending in files
     ]
-    size, used = _size_and_time(order)
+    size, used = size_and_time(order)
     source = values.get("source")
     return CacheEntry(
         kind=kind,
@@ -318,9 +231,11 @@ def _entry(
     )
 
 
-def _leftovers_in(folder: Path, *, is_busy: bool) -> Iterator[CacheEntry]:
-    for path in _hidden_files(folder):
-        size, used = _size_and_time([path])
+def leftovers_in(folder: Path) -> Iterator[CacheEntry]:
+    """Temporary files of builders, which are of use to nobody else."""
+    is_busy = is_busy_at(folder)
+    for path in hidden_files(folder):
+        size, used = size_and_time([path])
         yield CacheEntry(
             kind="leftover",
             what="being written" if is_busy else "left by a process that was stopped",
@@ -331,47 +246,15 @@ def _leftovers_in(folder: Path, *, is_busy: bool) -> Iterator[CacheEntry]:
         )
 
 
-def _hidden_files(folder: Path) -> Iterator[Path]:
+def hidden_files(folder: Path) -> Iterator[Path]:
     """Temporary files of the folder, and of the blocks of features in it."""
     for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
-        if _UNFINISHED.fullmatch(path.name) or TEMPORARY.fullmatch(path.name):
+        if _BUILD.fullmatch(path.name):
+            # Pixels without a log are of no use.
+            if not path.name.endswith(_LOG) and not path.with_name(path.name + _LOG).exists():
+                yield path
+        elif _UNFINISHED.fullmatch(path.name) or TEMPORARY.fullmatch(path.name):
             yield path
-
-
-def _is_old(path: Path, seconds: float = _OLD_TEMPORARY_S) -> bool:
-    return _size_and_time([path])[1] < time.time() - seconds
-
-
-def _remove(entry: CacheEntry) -> str:
-    """Remove the files of an entry; returns why they were kept, or nothing."""
-    folder = next(p for p in entry.files[0].parents if p.parent.name in _KINDS)
-    lock = FolderLock(folder)
-    try:
-        # Another process is building here, and may be copying from any entry.
-        if not lock.acquire(wait=False) or entry.is_used:
-            return "in use"
-        if entry.kind == "leftover" and not _is_dead(entry.files[0], lock):
-            return "in use"
-        # The data first: where the system refuses that, the entry is still complete.
-        for path in (*entry.files[1:], entry.files[0]):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        return str(error.strerror)
-    finally:
-        lock.release()
-    return ""
-
-
-def _is_dead(path: Path, lock: FolderLock) -> bool:
-    """Whether whoever wrote a temporary file does so no more."""
-    if lock.handle is None:
-        return _is_old(path, _OLD_BUILDER_S)
-    return not TEMPORARY.fullmatch(path.name) or path.parent != lock.folder or _is_old(path)
 
 
 def _record(path: Path | None) -> dict[str, Any]:
@@ -383,7 +266,7 @@ def _record(path: Path | None) -> dict[str, Any]:
     return {}
 
 
-def _size_and_time(paths: Iterable[Path]) -> tuple[int, float]:
+def size_and_time(paths: Iterable[Path]) -> tuple[int, float]:
     """Bytes of files and folders, and when the newest was changed; what is gone has none."""
     size, newest = 0, 0.0
     for path in paths:

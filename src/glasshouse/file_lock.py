@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -25,18 +25,21 @@ if sys.platform == "win32":
     def _unlock(handle: int) -> None:
         msvcrt.locking(handle, msvcrt.LK_UNLCK, 1)
 
-    def _open_for_lock(folder: Path) -> int:
+    def _open_for_lock(path: Path) -> int:
         # No folder can be opened there, so a file next to it is locked in its place.
-        return os.open(_stand_in(folder), os.O_RDWR | os.O_CREAT, 0o666)
+        return os.open(_stand_in(path), os.O_RDWR | os.O_CREAT, 0o666)
 
-    def _close_lock(handle: int, folder: Path) -> None:
+    def _is_at(path: Path, handle: int) -> bool:
+        return path.exists()  # what is locked is its stand-in
+
+    def _close_lock(handle: int, path: Path) -> None:
         os.close(handle)
         # Fails while somebody else has it open, who then removes it.
         with contextlib.suppress(OSError):
-            _stand_in(folder).unlink()
+            _stand_in(path).unlink()
 
-    def _stand_in(folder: Path) -> Path:
-        whole = folder.resolve()
+    def _stand_in(path: Path) -> Path:
+        whole = path.resolve()
         return whole.with_name(f".{whole.name}.lock")
 else:
     import fcntl
@@ -54,10 +57,17 @@ else:
     def _unlock(handle: int) -> None:
         fcntl.flock(handle, fcntl.LOCK_UN)
 
-    def _open_for_lock(folder: Path) -> int:
-        return os.open(folder, os.O_RDONLY)
+    def _open_for_lock(path: Path) -> int:
+        # For writing: some network file systems lock a file exclusively only then.
+        return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
 
-    def _close_lock(handle: int, folder: Path) -> None:
+    def _is_at(path: Path, handle: int) -> bool:
+        try:
+            return os.path.samestat(path.stat(), os.fstat(handle))
+        except FileNotFoundError:
+            return False
+
+    def _close_lock(handle: int, path: Path) -> None:
         # The last handle that is closed releases the lock.
         os.close(handle)
 
@@ -91,12 +101,15 @@ class FileLock:
             self.handle = None
 
 
-class FolderLock:
-    """A lock on a folder itself, which leaves no file behind; on Windows, on a file next to it."""
+class PathLock:
+    """A lock on a folder or file itself, which leaves nothing behind.
 
-    def __init__(self, folder: Path) -> None:
-        """folder: exists when the lock is taken."""
-        self.folder = folder
+    On Windows, it is on a file next to that.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """path: exists when the lock is taken."""
+        self.path = path
         self.handle: int | None = None
 
     def acquire(self, *, wait: bool) -> bool:
@@ -104,7 +117,7 @@ class FolderLock:
 
         Where the file system has no such locks, nobody holds any.
         """
-        handle = _open_for_lock(self.folder)
+        handle = _open_for_lock(self.path)
         taken = False
         try:
             if wait:
@@ -123,7 +136,7 @@ class FolderLock:
     def release(self) -> None:
         """Give the lock back, if this object holds it."""
         if self.handle is not None:
-            _close_lock(self.handle, self.folder)
+            _close_lock(self.handle, self.path)
             self.handle = None
 
 
@@ -158,8 +171,33 @@ def is_shared(path: Path) -> bool:
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[bool]:
     """Hold the lock of a folder, waiting for it; yields False where there are no locks."""
-    lock = FolderLock(folder)
+    lock = PathLock(folder)
     lock.acquire(wait=True)
+    try:
+        yield lock.handle is not None
+    finally:
+        lock.release()
+
+
+@contextmanager
+def locked_file(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
+    """Hold the lock of a file that its holders may remove; it is made if necessary.
+
+    waiting: called once if somebody else holds it. Yields False where there are no locks.
+    """
+    lock = PathLock(path)
+    while True:
+        path.touch()
+        # Whoever held it may have removed it: a lock on that keeps nobody out.
+        with contextlib.suppress(FileNotFoundError):
+            if not lock.acquire(wait=waiting is None):
+                assert waiting
+                waiting()
+                waiting = None
+                continue
+            if lock.handle is None or _is_at(path, lock.handle):
+                break
+            lock.release()
     try:
         yield lock.handle is not None
     finally:

@@ -17,7 +17,7 @@ from glasshouse.cluster.folders import (
     write_files,
 )
 from glasshouse.errors import ProcessError
-from glasshouse.file_lock import FolderLock
+from glasshouse.file_lock import PathLock
 
 FILES = {"recipe.toml": b"name = 1", "plots/loss.png": b"\x89PNG"}
 
@@ -54,7 +54,7 @@ def test_a_marker_with_another_text_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_a_lost_process_still_holds_is_waited_for(tmp_path: Path) -> None:
-    lock = FolderLock(tmp_path)
+    lock = PathLock(tmp_path)
     assert lock.acquire(wait=False)
     threading.Timer(1, lock.release).start()
     started = time.monotonic()
@@ -66,7 +66,7 @@ def test_a_folder_that_stays_held_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folders, "_PATIENCE_S", 0.1)
-    lock = FolderLock(tmp_path)
+    lock = PathLock(tmp_path)
     assert lock.acquire(wait=False)
     with (
         marked(tmp_path) as marker,

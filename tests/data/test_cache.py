@@ -253,16 +253,6 @@ def test_two_processes_may_build_the_same_cache_at_once(tmp_path: Path) -> None:
     assert not list(cache_folder().rglob(".*"))
 
 
-def test_an_interrupted_build_leaves_nothing_behind(tmp_path: Path) -> None:
-    def interrupt(what: str, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    paths = _images(tmp_path / "data", 4)
-    with pytest.raises(KeyboardInterrupt):
-        cached_images(paths, FITTING, progress=interrupt, workers=1)
-    assert not [path for path in cache_folder().rglob("*") if path.is_file()]
-
-
 def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     paths = _images(tmp_path / "data", 2)
     cache_folder().write_text("a file, where a folder should be")

@@ -11,7 +11,8 @@ from typing import Any
 import fsspec
 import pytest
 
-from glasshouse.cache_contents import list_cache, prune_cache
+from glasshouse.cache_contents import list_cache
+from glasshouse.cache_pruning import prune_cache
 from glasshouse.data import remote_copy, remote_store
 from glasshouse.data.remote_copy import SourceCopy, copy_source, forget_copy
 from glasshouse.data.remote_store import RemoteFile, RemoteStore

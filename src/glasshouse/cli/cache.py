@@ -8,7 +8,8 @@ import typer
 from glasshouse.cli.options import Json, print_json
 
 if TYPE_CHECKING:
-    from glasshouse.cache_contents import CacheEntry, Removal
+    from glasshouse.cache_contents import CacheEntry
+    from glasshouse.cache_pruning import Removal
 
 
 def cache(
@@ -33,9 +34,9 @@ def cache(
 
     Nothing that a process uses is removed, and whatever is removed is made again when needed.
     """
-    from glasshouse.cache_contents import (
+    from glasshouse.cache_contents import list_cache
+    from glasshouse.cache_pruning import (
         cache_limit,
-        list_cache,
         parse_age,
         parse_size,
         prune_cache,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glasshouse.errors import ProcessError
-from glasshouse.file_lock import FolderLock
+from glasshouse.file_lock import PathLock
 from glasshouse.storage import write_bytes
 
 Files = Mapping[str, bytes]
@@ -99,7 +99,7 @@ def put_in_place(files: Files, folder: Path) -> None:
 def _wait_until_free(folder: Path) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while folder.is_dir():
-        lock = FolderLock(folder)
+        lock = PathLock(folder)
         if lock.acquire(wait=False):
             lock.release()
             return

@@ -3,14 +3,14 @@
 An entry consists of ``<key>.pixels``, the images one after the other; ``<key>.survey``, what one
 pass over them found; and ``<key>.json``, the digests of their files and what the other two are
 verified by. The latter is written last, so that an entry that has it is complete. Two processes
-that need the same entry wait for each other. Next to the entries, an index remembers the digest
-of each file by its size, times and inode, so that 20,000 files need not be read again.
+that need the same entry wait for each other, and one that was interrupted is continued. Next to
+the entries, an index remembers the digest of each file by its size, times and inode, so that 20,000
+files need not be read again.
 """
 
 import contextlib
 import os
-import threading
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.cache_contents import (
-    cache_limit,
-    keep_limit,
-    remove_all_leftovers,
-    remove_leftovers,
-)
+from glasshouse.cache_pruning import cache_limit, keep_limit, remove_all_leftovers
 from glasshouse.data.cache_entry import (
     EntryRecord,
     checksum_of,
@@ -48,6 +43,7 @@ from glasshouse.data.headers import Header
 from glasshouse.data.images import BadFile
 from glasshouse.data.pixel_blocks import Images, Positions
 from glasshouse.data.survey import Survey, survey
+from glasshouse.data.unfinished_build import Build, building, forget_builds
 from glasshouse.data.workers import decode_files
 from glasshouse.errors import StorageError
 from glasshouse.file_lock import locked_folder, share
@@ -60,9 +56,6 @@ from glasshouse.storage import (
     write_advice,
     write_json,
 )
-
-# A name that `cache_contents` knows.
-_UNFINISHED = ".building-"
 
 
 @dataclass(frozen=True)
@@ -104,21 +97,17 @@ def cached_images(
     # Before hours of decoding, not after: it raises an error where the limit is not a size.
     cache_limit()
     remove_all_leftovers()
+    row_bytes = 3 * fitting.height * fitting.width
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    with locked_folder(folder) as is_alone:
-        if is_alone:
-            remove_leftovers(folder)
+        with building(folder, paths, row_bytes, _common(paths), _waiting(progress, paths)) as build:
             # Whoever held the lock before may have built it.
             found = _open(paths, fitting)
-        if found is None:
-            index = unchanged(paths, read_index(_index_path(paths, fitting)))
-            source = made_from or str(_common(paths))
-            surveyed = _build(paths, fitting, index, source, (progress, workers))
-            write_json(_index_path(paths, fitting), index)
-            found = _mapped(paths, fitting, index, surveyed)
+            if found is None:
+                source = made_from or str(_common(paths))
+                found = _build(build, paths, fitting, source, (progress, workers))
+    except OSError as error:
+        raise _cannot_write(folder, error) from error
     # What was just built is mapped, and therefore kept.
     keep_limit()
     return found
@@ -130,40 +119,46 @@ def forget_files(paths: Sequence[ImageFile]) -> None:
     for path in (cache_folder() / "images").glob("*/index-*.json"):
         if names & read_index(path).keys():
             path.unlink(missing_ok=True)
+    forget_builds(_common(paths))
+
+
+def _waiting(progress: Progress | None, paths: Sequence[ImageFile]) -> Callable[[], None]:
+    def show() -> None:
+        if progress:
+            progress("waiting for another process that decodes them", 0, len(paths))
+
+    return show
 
 
 def _build(
+    build: Build,
     paths: Sequence[ImageFile],
     fitting: Fitting,
-    index: FileIndex,
     source: str,
     how: tuple[Progress | None, int | None],
-) -> Survey:
-    """Decode or copy every image into a new file, survey it, and name it by its content."""
-    folder = _folder(fitting)
-    row_bytes = 3 * fitting.height * fitting.width
-    require_disk_space(folder, len(paths) * row_bytes, f"the cache of {len(paths):,} images")
-    # Of this build alone: where there are no locks, others may build the same entry.
-    temporary = folder / f"{_UNFINISHED}{os.getpid()}-{threading.get_ident()}"
-    try:
-        with temporary.open("w+b") as file:
-            todo = _copy_known(file, paths, index, folder, row_bytes)
-            _decode_rest(file, paths, todo, index, fitting, how)
-            good = readable(paths, index)
-            _close_gaps(file, good, row_bytes)
-            found, checksum = survey_file(file, fitting)
-            # Otherwise a power failure could leave the new name with half of the pixels.
-            os.fsync(file.fileno())
-        digests = [index[str(paths[number])].sha256 for number in good]
-        record = _record_path(digests, fitting)
-        _put(temporary, record.with_suffix(".pixels"))
-        write_record(record, EntryRecord(digests, checksum, "", source), found)
-    except OSError as error:
-        raise _cannot_write(folder, error) from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-    return found
+) -> Cached:
+    """Decode or copy every image that is missing, survey all, and name them by their content."""
+    folder, file = _folder(fitting), build.pixels
+    missing = (len(paths) - len(build.rows)) * build.row_bytes
+    require_disk_space(folder, missing, f"the cache of {len(paths):,} images")
+    index = unchanged(paths, read_index(_index_path(paths, fitting))) | build.index
+    todo = _copy_known(build, paths, index, folder)
+    _decode_rest(build, paths, todo, index, fitting, how)
+    good = readable(paths, index)
+    _close_gaps(file, good, build.row_bytes)
+    surveyed, checksum = survey_file(file, fitting)
+    # Otherwise a power failure could leave the new name with half of the pixels.
+    os.fsync(file.fileno())
+    # Windows does not rename a file that is open.
+    file.close()
+    digests = [index[str(paths[number])].sha256 for number in good]
+    record = _record_path(digests, fitting)
+    # Nobody removes pixels for want of a record meanwhile.
+    with locked_folder(folder):
+        _put(build.path, record.with_suffix(".pixels"))
+        write_record(record, EntryRecord(digests, checksum, "", source), surveyed)
+        write_json(_index_path(paths, fitting), index)
+        return _mapped(paths, fitting, index, surveyed)
 
 
 def _cannot_write(folder: Path, error: OSError) -> StorageError:
@@ -184,46 +179,46 @@ def _put(temporary: Path, target: Path) -> None:
 
 
 def _copy_known(
-    file: Any, paths: Sequence[ImageFile], index: FileIndex, folder: Path, row_bytes: int
+    build: Build, paths: Sequence[ImageFile], index: FileIndex, folder: Path
 ) -> list[int]:
     """Copy the images that an older entry has; returns the positions that have to be decoded."""
     wanted: dict[str, list[int]] = {}
     for number, path in enumerate(paths):
         known = index.get(str(path))
-        if known and not known.reason:
+        if known and not known.reason and number not in build.rows:
             wanted.setdefault(known.sha256, []).append(number)
     # A folder that has grown by a few files needs to have only those decoded.
     for record in sorted(folder.glob("*.json")) if wanted else []:
-        if not wanted or record.name.startswith("index-"):
-            continue
-        for row, digest in enumerate(_verified_digests(record, row_bytes, wanted)):
-            if numbers := wanted.pop(digest, None):
-                _copy_row(file, record.with_suffix(".pixels"), row, numbers, row_bytes)
+        if wanted and not record.name.startswith("index-"):
+            # Another process may remove it at any time, until it is open.
+            with contextlib.suppress(FileNotFoundError):
+                _copy_rows(build, record, wanted)
     missing = {number for numbers in wanted.values() for number in numbers}
-    return [n for n, path in enumerate(paths) if str(path) not in index or n in missing]
+    unknown = (n for n, path in enumerate(paths) if str(path) not in index or n in missing)
+    return [number for number in unknown if number not in build.rows]
 
 
-def _verified_digests(record: Path, row_bytes: int, wanted: Container[str]) -> list[str]:
-    """The digests of an undamaged entry that has any of those wanted, else none."""
-    entry = read_record(record, row_bytes)
+def _copy_rows(build: Build, record: Path, wanted: dict[str, list[int]]) -> None:
+    """Copy those images that an undamaged entry has, which are wanted no more."""
+    entry = read_record(record, build.row_bytes)
     # Reading all pixels of an entry to verify them is only worth it when some are needed.
     if entry is None or not any(digest in wanted for digest in entry.digests):
-        return []
-    with record.with_suffix(".pixels").open("rb") as pixels:
-        return entry.digests if checksum_of(file_blocks(pixels)) == entry.crc32 else []
-
-
-def _copy_row(file: Any, source: Path, row: int, numbers: list[int], row_bytes: int) -> None:
-    with source.open("rb") as older:
-        older.seek(row * row_bytes)
-        data = older.read(row_bytes)
-    for number in numbers:
-        file.seek(number * row_bytes)
-        file.write(data)
+        return
+    with record.with_suffix(".pixels").open("rb") as older:
+        share(older)
+        if checksum_of(file_blocks(older)) != entry.crc32:
+            return
+        for row, digest in enumerate(entry.digests):
+            if numbers := wanted.pop(digest, None):
+                older.seek(row * build.row_bytes)
+                data = older.read(build.row_bytes)
+                for number in numbers:
+                    build.pixels.seek(number * build.row_bytes)
+                    build.pixels.write(data)
 
 
 def _decode_rest(
-    file: Any,
+    build: Build,
     paths: Sequence[ImageFile],
     todo: list[int],
     index: FileIndex,
@@ -233,16 +228,11 @@ def _decode_rest(
     progress, workers = how
     # Read before decoding: a file that is changed meanwhile will not match, and is decoded again.
     before = [file_stamp(paths[number]) for number in todo]
-    row_bytes = 3 * fitting.height * fitting.width
     chosen = [paths[number] for number in todo]
     for done, result in enumerate(decode_files(chosen, fitting, workers=workers), start=1):
         number = todo[result.position]
-        # Results arrive in any order, so every image has a fixed place in the file.
-        if result.pixels:
-            file.seek(number * row_bytes)
-            file.write(result.pixels)
         header = result.header or Header(0, 0)
-        index[str(paths[number])] = KnownFile(
+        known = index[str(paths[number])] = KnownFile(
             *before[result.position],
             result.sha256,
             result.reason,
@@ -251,6 +241,8 @@ def _decode_rest(
             header.oddities,
             header.narrow,
         )
+        # Results arrive in any order, so every image has a fixed place in the file.
+        build.add(number, result.pixels, known)
         if progress:
             progress("decoding images", done, len(todo))
 

@@ -37,7 +37,7 @@ FileIndex = dict[str, KnownFile]
 def read_index(path: Path) -> FileIndex:
     """An index as write_json stored it; empty when it is missing, damaged or of an older form."""
     try:
-        return {str(name): _known_file(*values) for name, values in read_json(path).items()}
+        return {str(name): known_file(*values) for name, values in read_json(path).items()}
     except (StorageError, AttributeError, TypeError, ValueError):
         return {}
 
@@ -70,7 +70,8 @@ def readable(paths: Sequence[ImageFile], index: FileIndex) -> list[int]:
     return [number for number, path in enumerate(paths) if not index[str(path)].reason]
 
 
-def _known_file(*values: Any) -> KnownFile:
+def known_file(*values: Any) -> KnownFile:
+    """What is remembered of a file, from JSON; raises TypeError or ValueError for anything else."""
     # An index of an earlier version has fewer values: ValueError, and the files are read again.
     *numbers, digest, reason, height, width, oddities, narrow = values
     size, changed, stamped, inode = numbers

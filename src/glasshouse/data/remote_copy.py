@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from glasshouse.cache_contents import keep_limit
+from glasshouse.cache_pruning import keep_limit
 from glasshouse.data.addresses import normal_address
 from glasshouse.data.remote_store import THREADS, RemoteFile, RemoteStore, require_protocol
 from glasshouse.errors import DataError, StorageError, UsageError

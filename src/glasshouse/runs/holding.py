@@ -5,11 +5,11 @@ import itertools
 from pathlib import Path
 
 from glasshouse.errors import StorageError, UsageError
-from glasshouse.file_lock import FolderLock
+from glasshouse.file_lock import PathLock
 from glasshouse.runs.failure import record_failure
 
 # Those of this process. The system releases the locks when it ends, however it ends.
-_held: dict[Path, FolderLock] = {}
+_held: dict[Path, PathLock] = {}
 
 
 def hold(folder: Path) -> None:
@@ -23,10 +23,10 @@ def hold(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"cannot make the run folder {folder}: {error.strerror}") from error
-    lock = FolderLock(folder.resolve())
+    lock = PathLock(folder.resolve())
     if not lock.acquire(wait=False):
         raise _in_use(folder)
-    _held[lock.folder] = lock
+    _held[lock.path] = lock
 
 
 def release(folder: Path, error: BaseException | None = None) -> None:
@@ -59,7 +59,7 @@ def require_not_held(folder: Path) -> None:
     """Raise UsageError when another process trains into a folder; nothing is made or held."""
     if folder.resolve() in _held or not folder.is_dir():
         return
-    lock = FolderLock(folder)
+    lock = PathLock(folder)
     if not lock.acquire(wait=False):
         raise _in_use(folder)
     lock.release()

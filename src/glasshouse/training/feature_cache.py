@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.cache_contents import (
+from glasshouse.cache_pruning import (
     cache_limit,
     keep_limit,
     remove_all_leftovers,

@@ -1,0 +1,260 @@
+"""An interrupted build of the image cache goes on where it stopped, and never with wrong pixels."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glasshouse.data import unfinished_build
+from glasshouse.data.cache import Cached, cached_images, forget_files
+from glasshouse.data.fitting import Fitting
+from glasshouse.storage import cache_folder
+from tests.data.image_files import decoded, scene, write_folder
+
+FITTING, COUNT, STOP = Fitting(8, 8, "crop"), 12, 7
+PATIENCE_S = 60.0
+BUILDER = """
+import sys
+from pathlib import Path
+from glasshouse.data.cache import cached_images
+from glasshouse.data.fitting import Fitting
+
+def show(what, done, total):
+    print(what, done, total, flush=True)
+    if done == 7:
+        sys.stdin.read()
+
+paths = sorted(Path(sys.argv[1]).rglob("*.png"))
+cached_images(paths, Fitting(8, 8, "crop"), progress=show, workers=1)
+"""
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Progress:
+    """What was shown of the last build; stops it after some images."""
+
+    def __init__(self, stop: int = -1) -> None:
+        self.stop = stop
+        self.seen: list[tuple[str, int, int]] = []
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.seen.append((what, done, total))
+        if done == self.stop:
+            raise Interrupted
+
+    @property
+    def decoded(self) -> int:
+        return sum(what == "decoding images" for what, _, _ in self.seen)
+
+
+@pytest.fixture(autouse=True)
+def every_image_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unfinished_build, "_LINES", 1)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[Path]:
+    return sorted((write_folder(tmp_path / "photos", {"cat": COUNT}) / "cat").iterdir())
+
+
+def build(paths: list[Path], progress: Callable[[str, int, int], None] | None = None) -> Cached:
+    return cached_images(paths, FITTING, progress=progress, workers=1)
+
+
+def interrupt(paths: list[Path]) -> tuple[Path, Path]:
+    """The log and the pixels that are left of a build after STOP images."""
+    with pytest.raises(Interrupted):
+        build(paths, Progress(STOP))
+    (log,) = cache_folder().rglob(".building-*.jsonl")
+    return log, log.with_suffix("")
+
+
+def expect(cached: Cached, paths: list[Path]) -> None:
+    assert np.array_equal(cached.images, np.stack([decoded(path, 8, 8) for path in paths]))
+    assert not list(cache_folder().rglob(".building-*"))
+
+
+def test_an_interrupted_build_decodes_only_what_is_missing(paths: list[Path]) -> None:
+    interrupt(paths)
+    progress = Progress()
+    expect(build(paths, progress), paths)
+    assert progress.seen[-1] == ("decoding images", COUNT - STOP, COUNT - STOP)
+
+
+def test_it_may_be_interrupted_again_and_again(paths: list[Path]) -> None:
+    for done in range(4):
+        progress = Progress(2)
+        with pytest.raises(Interrupted):
+            build(paths, progress)
+        assert progress.seen[-1] == ("decoding images", 2, COUNT - 2 * done)
+    expect(build(paths), paths)
+
+
+def test_a_killed_build_goes_on(paths: list[Path]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", BUILDER, str(paths[0].parent)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as builder:  # fmt: skip
+        assert builder.stdout is not None
+        while f"decoding images {STOP}" not in builder.stdout.readline():
+            assert builder.poll() is None
+        # What the other process wrote is in the log only once it has so many lines.
+        builder.send_signal(signal.SIGKILL)
+    (log,) = cache_folder().rglob(".building-*.jsonl")
+    known = len(log.read_text().splitlines()) - 1
+    progress = Progress()
+    expect(build(paths, progress), paths)
+    assert progress.decoded == COUNT - max(known, 0)
+
+
+def test_a_bad_file_is_remembered_and_leaves_no_gap(paths: list[Path]) -> None:
+    paths[1].write_bytes(b"no image")
+    interrupt(paths)
+    progress = Progress()
+    cached = build(paths, progress)
+    assert progress.decoded == COUNT - STOP
+    assert [Path(bad.path) for bad in cached.bad_files] == [paths[1]]
+    expect(cached, [*paths[:1], *paths[2:]])
+
+
+def test_a_file_that_changed_meanwhile_is_decoded_again(paths: list[Path]) -> None:
+    interrupt(paths)
+    Image.fromarray(255 - scene(8, 8)).save(paths[2])
+    progress = Progress()
+    expect(build(paths, progress), paths)
+    assert progress.decoded == COUNT - STOP + 1
+
+
+@pytest.mark.parametrize(
+    "damage", ["pixels", "no pixels", "short pixels", "line cut off", "lines", "other values"]
+)
+def test_what_is_damaged_is_decoded_again(paths: list[Path], damage: str) -> None:
+    log, pixels = interrupt(paths)
+    lines = log.read_bytes().splitlines(keepends=True)
+    again = STOP
+    if damage == "pixels":
+        data = bytearray(pixels.read_bytes())
+        data[5] ^= 1
+        pixels.write_bytes(data)
+        again = 1
+    elif damage == "no pixels":
+        pixels.unlink()
+    elif damage == "short pixels":
+        os.truncate(pixels, 3 * 8 * 8 * (STOP - 1) + 5)
+        again = 1
+    elif damage == "line cut off":
+        log.write_bytes(b"".join(lines)[:-9])
+        again = 1
+    elif damage == "lines":
+        log.write_bytes(lines[0] + b"\xff\n" * STOP)
+    else:
+        values = [[10**9, 0], [-1, 0], {"a": 1}, 5, None, ["x", "y"], [[1], 2]]
+        filler = [1, 2, 3, 4, "digest", "", 8, 8, [], ""]
+        changed = [json.dumps([*v, *filler] if isinstance(v, list) else v) for v in values]
+        log.write_bytes(lines[0] + "\n".join(changed).encode())
+    progress = Progress()
+    expect(build(paths, progress), paths)
+    assert progress.decoded == COUNT - STOP + again
+
+
+def test_a_damaged_line_spoils_none_that_follows(paths: list[Path]) -> None:
+    log, _ = interrupt(paths)
+    log.write_bytes(log.read_bytes()[:-9])
+    with pytest.raises(Interrupted):
+        build(paths, Progress(3))
+    progress = Progress()
+    expect(build(paths, progress), paths)
+    assert progress.decoded == COUNT - STOP + 1 - 3
+
+
+def test_other_files_begin_anew_and_leave_the_build_to_its_own(paths: list[Path]) -> None:
+    log, pixels = interrupt(paths)
+    progress = Progress()
+    cached = build(paths[:-1], progress)
+    assert progress.decoded == COUNT - 1
+    assert np.array_equal(cached.images[0], decoded(paths[0], 8, 8))
+    assert log.exists() and pixels.exists()
+
+
+def test_rows_of_one_file_listed_twice_are_each_in_their_place(paths: list[Path]) -> None:
+    twice = [*paths, *paths[:3]]
+    interrupt(twice)
+    expect(build(twice), twice)
+
+
+def test_files_that_are_forgotten_are_all_read_again(paths: list[Path], tmp_path: Path) -> None:
+    interrupt(paths)
+    forget_files([tmp_path / "elsewhere" / "a" / "x.png"])
+    assert list(cache_folder().rglob(".building-*.jsonl"))
+    forget_files(paths[:1])
+    progress = Progress()
+    expect(build(paths, progress), paths)
+    assert progress.decoded == COUNT
+
+
+def test_names_relative_to_another_folder_are_another_build(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    write_folder(other / "photos", {"cat": COUNT})
+    names = [path.relative_to(tmp_path) for path in paths]
+    monkeypatch.chdir(tmp_path)
+    interrupt(names)
+    monkeypatch.chdir(other)
+    progress = Progress()
+    build(names, progress)
+    assert progress.decoded == COUNT
+
+
+def test_builds_of_the_same_files_wait_and_others_do_not(paths: list[Path], tmp_path: Path) -> None:
+    others = sorted((write_folder(tmp_path / "others", {"dog": 3}) / "dog").iterdir())
+    reached, go_on, waits = threading.Event(), threading.Event(), threading.Event()
+
+    def pause(what: str, done: int, total: int) -> None:
+        if done == STOP:
+            reached.set()
+            assert go_on.wait(PATIENCE_S)
+
+    def show(what: str, done: int, total: int) -> None:
+        assert what == "waiting for another process that decodes them"
+        waits.set()
+
+    first = threading.Thread(target=build, args=(paths, pause))
+    second = threading.Thread(target=build, args=(paths, show))
+    first.start()
+    assert reached.wait(PATIENCE_S)
+    second.start()
+    assert waits.wait(PATIENCE_S)
+    progress = Progress()
+    build(others, progress)
+    assert progress.decoded == len(others)
+    go_on.set()
+    first.join()
+    second.join()
+    expect(build(paths), paths)
+
+
+def test_where_there_are_no_locks_nothing_is_left_and_nothing_shared(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(handle: int, how: int) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(Interrupted):
+        build(paths, Progress(STOP))
+    assert not list(cache_folder().rglob(".building-*"))
+    expect(build(paths), paths)
