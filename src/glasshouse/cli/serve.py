@@ -95,7 +95,7 @@ PassThreads = Annotated[
     typer.Option(
         min=1,
         help="Threads per forward pass. Default: a quarter of the cores, twice as many while it is "
-        "the only one.",
+        "the only one, if that is faster.",
     ),
 ]
 

@@ -20,8 +20,8 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.serving.service.api import create_api
 from glasshouse.serving.service.limits import Limits
 from glasshouse.serving.service.predict_routes import PredictOptions
-from glasshouse.serving.service.served_models import Stopwatch
 from glasshouse.serving.service.service import Callers, Service, make_service
+from glasshouse.serving.service.stopwatch import Stopwatch
 from tests.serving.service.conftest import Caller, NoneForBlack, black, png
 from tests.serving.service.test_protocol import PATH, body, in_binary, tensor
 

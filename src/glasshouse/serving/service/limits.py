@@ -8,12 +8,12 @@ class Limits:
     """Limits of a service; durations in seconds, sizes in bytes.
 
     passes: forward passes that run concurrently. threads: of each of them, and twice as many of one
-    that runs alone; None: as many as torch has. max_batch, max_wait: images per forward pass, and
-    how long the first may wait for others that are still being decoded. max_queue: images in
-    flight, from arrival to response; more are rejected. deadline: from a complete request to its
-    response. upload: to receive a body. max_body, max_held: of one body, and of all bodies
-    together. max_pixels: per image. max_images: per request. explain_*: the same for explanations,
-    which take far longer.
+    that runs alone, where that is faster; None: as many as torch has. max_batch, max_wait: images
+    per forward pass, and how long the first may wait for others that are still being decoded.
+    max_queue: images in flight, from arrival to response; more are rejected. deadline: from a
+    complete request to its response. upload: to receive a body. max_body, max_held: of one body,
+    and of all bodies together. max_pixels: per image. max_images: per request. explain_*: the same
+    for explanations, which take far longer.
     """
 
     passes: int = 1

@@ -1,7 +1,6 @@
 """The models of a service by name: where they come from, and which of them are loaded."""
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from glasshouse.models.inference import inference_net
 from glasshouse.models.predict import device_of, logits_of_few, predict_logits
 from glasshouse.serving.service.problems import Problem
 from glasshouse.serving.service.shared_weights import share_weights
+from glasshouse.serving.service.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from glasshouse.workflow.use.photo_and_run import RunComparison
@@ -53,17 +53,6 @@ class ModelSource:
         except OSError:
             return None
         return tuple((each.st_ino, each.st_size, each.st_mtime_ns) for each in found)
-
-
-@dataclass
-class Stopwatch:
-    """The seconds that the last image took that was classified alone; infinite before the first."""
-
-    seconds: float = math.inf
-
-    def note(self, seconds: float, *, has_answer: bool) -> None:
-        """Take note of an image; one that failed, perhaps at once, can only make it longer."""
-        self.seconds = seconds if has_answer else max(seconds, self.seconds)
 
 
 @dataclass(frozen=True)

@@ -115,9 +115,9 @@ def service_of(
 
     def classify(items: Sequence[ToClassify]) -> list[Scores | Exception]:
         is_alone = predictor.load == len(items)
-        _use_threads(limits, is_alone=is_alone)
         if is_alone and len(items) == 1 and not items[0].is_compared:
-            return [_classify_timed(metrics, items[0])]
+            return [_classify_alone(limits, metrics, items[0])]
+        _use_threads(limits, is_wide=is_alone)
         return _classify(metrics, items)
 
     predictor: Batcher[ToClassify, Scores] = Batcher(
@@ -224,8 +224,8 @@ def _scores_at_once(service: Service, model: ServedModel, image: ImageWork) -> S
     is_slow = model.stopwatch.seconds > _MOMENT or not image.is_quick
     if others or is_slow or image.make_small is None:
         return None
-    _use_threads(service.limits, is_alone=True)
-    found = _classify_timed(service.metrics, ToClassify(model, image.make_small))
+    item = ToClassify(model, image.make_small)
+    found = _classify_alone(service.limits, service.metrics, item)
     if isinstance(found, BadImage):
         return None  # whoever decodes it next says why, if it is not only too large for here
     if isinstance(found, Exception):
@@ -254,21 +254,24 @@ async def _all_of(waiting: Sequence[Coroutine[Any, Any, Scores]]) -> list[Scores
     return [each for each in found if isinstance(each, Scores)]
 
 
-def _use_threads(limits: Limits, *, is_alone: bool) -> None:
-    """Choose how many threads the next forward pass of this thread has."""
+def _use_threads(limits: Limits, *, is_wide: bool) -> None:
+    """Choose how many threads the next forward pass of this thread has; is_wide: twice as many."""
     if limits.threads is not None:
         # Of this thread alone, and in less than a microsecond.
-        torch.set_num_threads(limits.threads * (2 if is_alone and limits.passes > 1 else 1))
+        torch.set_num_threads(limits.threads * (2 if is_wide and limits.passes > 1 else 1))
 
 
-def _classify_timed(metrics: Metrics, item: ToClassify) -> Scores | Exception:
-    """One image, whose time is noted."""
+def _classify_alone(limits: Limits, metrics: Metrics, item: ToClassify) -> Scores | Exception:
+    """One image, with the threads that are fastest; its time is noted."""
+    stopwatch = item.model.stopwatch
+    is_wide = stopwatch.is_wide_faster()
+    _use_threads(limits, is_wide=is_wide)
     began, found = time.monotonic(), None
     try:
         (found,) = _classify(metrics, [item])
     finally:
         seconds, has_answer = time.monotonic() - began, isinstance(found, Scores)
-        item.model.stopwatch.note(seconds, has_answer=has_answer)
+        stopwatch.note(seconds, is_wide=is_wide, has_answer=has_answer)
     return found
 
 
