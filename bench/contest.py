@@ -19,6 +19,9 @@ from typing import Any
 WIDEST = 0.5
 # Keras was seen to hang at its start, without using the processor.
 LONGEST_S, TRIES = 300, 3
+# The threads of a library go on waiting for work on their cores for a while: those of numpy took
+# one of two cores from Eigen-CAM's component, which took 32 ms instead of 0.3.
+SETTLED_S = 0.2
 
 
 def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, list[float]]:
@@ -67,6 +70,7 @@ def interleaved(
     times: dict[str, list[float]] = {name: [] for name in what}
     for turn in range(rounds + 1):
         for name, run in what.items():
+            time.sleep(SETTLED_S)
             start = time.perf_counter()
             run()
             wait()
