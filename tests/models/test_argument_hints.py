@@ -23,6 +23,7 @@ from glasshouse.models.preprocessing import preprocess, scale
 from glasshouse.models.zoo import create
 from glasshouse.settings import PretrainedSettings
 from glasshouse.training.adapting import adapt
+from glasshouse.workflow.train.announcement import what_was_read
 from glasshouse.workflow.use.model_names import classifier_by_name
 
 LEVELS = {"0.5": ((0.5,) * 3, (0.5,) * 3), "0..1": ((0.0,) * 3, (1.0,) * 3)}
@@ -124,9 +125,9 @@ def test_a_name_and_an_adapted_network_warn_of_the_weights_that_they_load(
     torch.save(usual.net.state_dict(), path)
     wrong = {"weights": str(path), "mean": 0.5, "std": 0.5}
 
-    def adapted(**more: Any) -> None:
+    def adapted(**more: Any) -> tuple[str, ...]:
         given = {"name": "timm/resnet18", "weights": str(path), "input_size": 64, **more}
-        adapt(PretrainedSettings.model_validate(given), tiny_splits.train)
+        return adapt(PretrainedSettings.model_validate(given), tiny_splits.train).notes
 
     loads: list[Callable[[], Any]] = [
         lambda: classifier_by_name("timm/resnet18:mean=0.5,std=0.5", weights=path),
@@ -138,9 +139,14 @@ def test_a_name_and_an_adapted_network_warn_of_the_weights_that_they_load(
             load()
     with warnings.catch_warnings(action="error"):
         classifier_by_name("timm/resnet18", weights=path)
-        adapted()
+        assert not any("recorded under another" in note for note in adapted())
         # A training may adapt it several times, at other sizes.
-        adapted(**wrong, input_size=32)
+        notes = adapted(**wrong, input_size=32)
+    # Pages and reports show it as well; what the command has printed, it does not repeat.
+    assert "recorded under another mean and std" in notes[0]
+    assert list(what_was_read(replace(tiny_splits, notes=notes))) == [
+        f"note: {note}" for note in notes[1:]
+    ]
 
 
 def test_a_new_head_says_nothing_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:

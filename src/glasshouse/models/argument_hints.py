@@ -45,30 +45,39 @@ _SAME_LEVEL = 0.05
 _FROM_TENSORFLOW = re.compile(r"(?<![a-z])tf(?:same)?(?![a-z])")
 
 
-# Of adapted networks: the file, the network and its normalisation.
-_adapted: set[tuple[Any, ...]] = set()
+# Of adapted networks: the file, the network and its normalisation, and what was said of them.
+_adapted: dict[tuple[Any, ...], str] = {}
 
 
-def warn_of_arguments(classifier: Classifier, weights: Path, *, has_head: bool = True) -> None:
+def warn_of_arguments(classifier: Classifier, weights: Path, *, has_head: bool = True) -> str:
     """Warn of what a weights file seems to need in addition, or note what it may need.
 
-    has_head: whether the head is the file's own, so that the answers say something.
+    has_head: whether the head is the file's own, so that the answers say something. Returns what
+    was said, perhaps nothing.
     """
     said = argument_hint(classifier, weights, has_head=has_head)
-    if said is None and (note := undecided_note(classifier, weights)) is not None:
-        said = f"note: {note}"
     if said is not None:
         warnings.warn(said, GlasshouseWarning, stacklevel=3)
+        return said
+    note = undecided_note(classifier, weights)
+    if note is not None:
+        warnings.warn(f"note: {note}", GlasshouseWarning, stacklevel=3)
+    return note or ""
 
 
-def warn_of_adapted(classifier: Classifier, weights: Path) -> None:
+def warn_of_adapted(classifier: Classifier, weights: Path) -> str:
     """The same for a network whose head is new, once: a training may adapt it several times."""
     levels = classifier.preprocessing
     name = (classifier.architecture or {}).get("pretrained")
     key = (weights.resolve(), name, levels.mean, levels.std)
     if key not in _adapted:
-        _adapted.add(key)
-        warn_of_arguments(classifier, weights, has_head=False)
+        _adapted[key] = warn_of_arguments(classifier, weights, has_head=False)
+    return _adapted[key]
+
+
+def is_warned_of(note: str) -> bool:
+    """Whether a note on an adapted network was a warning of this process before."""
+    return note in _adapted.values()
 
 
 def argument_hint(classifier: Classifier, weights: Path, *, has_head: bool = True) -> str | None:

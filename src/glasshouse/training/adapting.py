@@ -69,8 +69,9 @@ def adapt(
     )
     known = created.classifier.preprocessing
     wanted = with_levels(known, settings)
+    doubt = ""
     if isinstance(path := weights_of(settings), Path):
-        warn_of_adapted(replace(created.classifier, preprocessing=wanted), path)
+        doubt = warn_of_adapted(replace(created.classifier, preprocessing=wanted), path)
     usual = images.height if is_fine else created.classifier.preprocessing.height
     size = settings.input_size or usual
     stem = refine_stem(created.classifier.net) if is_fine else None
@@ -85,7 +86,8 @@ def adapt(
         architecture=architecture,
         thresholds=first_thresholds(images),
     )
-    notes = (*created.notes, _size_note(images, size, known))
+    # Pages and reports show notes: who reads them has not seen the warning.
+    notes = (*filter(None, [doubt]), *created.notes, _size_note(images, size, known))
     return Adapted(classifier, notes if stem is None else (*notes, _stem_note(stem)))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from glasshouse.data.batches import step_count
 from glasshouse.data.class_names import are_characters
 from glasshouse.data.images import Splits
+from glasshouse.models.argument_hints import is_warned_of
 from glasshouse.training.thread_choice import describe_threads
 from glasshouse.wording import pluralize
 from glasshouse.workflow.train.experiment import Experiment
@@ -16,7 +17,8 @@ _FEW_UPDATES = 100
 def what_was_read(splits: Splits) -> Iterator[str]:
     """A line for each note on the images, and for each file that was left out."""
     for note in splits.notes:
-        yield f"note: {note}"
+        if not is_warned_of(note):
+            yield f"note: {note}"
     for bad in splits.bad_files:
         yield f"skipped {bad.path}: {bad.reason}"
 
