@@ -35,6 +35,8 @@ from .evaluation.multi_label import (
 )
 from .evaluation.set_coverage import SetMetrics as SetMetrics, measure_sets as measure_sets
 from .explanation.activations import activations as activations
+from .explanation.draw.rows import draw_explanation as draw_explanation
+from .explanation.draw.sheet import draw_sheet as draw_sheet
 from .explanation.explain import (
     ExplanationWarning as ExplanationWarning,
     explain as explain,

@@ -146,6 +146,7 @@ def check_training(names: dict[str, Any], printed: dict[str, str]) -> None:
     assert names["normalised"].scaling == with_bn.scaling
     assert names["normalised"].initialization == with_bn.initialization
     found = names["transfer"].model.pretrained
+    assert names["backbone"] == found
     assert (found.name, found.input_size, found.dropout) == ("resnet50", 32, 0.2)
 
 
