@@ -222,20 +222,10 @@ def test_an_interrupted_build_is_pruned_as_other_entries_are(source: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         cached_images(sorted(source.rglob("*.png")), Fitting(8, 8, "crop"), progress=interrupt)
     (entry,) = list_cache()
-    assert entry.what == "images, 1 so far, 8x8, crop"
+    assert entry.what == "1 image so far, 8x8, crop"
     assert prune_cache(86400).removed == ()
     assert shrink_cache(0).removed == (entry,)
     assert list_cache() == ()
-
-
-def test_pixels_without_their_log_are_a_leftover(source: Path) -> None:
-    build_images(source)
-    (folder,) = (cache_folder() / "images").iterdir()
-    left = folder / f".building-{'a' * 32}"
-    left.write_bytes(b"x")
-    assert [entry.files for entry in of_kind("leftover")] == [(left,)]
-    remove_all_leftovers()
-    assert not left.exists()
 
 
 @pytest.mark.parametrize("build", ["images", "features"])

@@ -2,9 +2,10 @@
 
 Decoded images are in ``images/SIZE-RESIZE-VERSION`` and features in ``features/NETWORK``. All files
 there whose names begin with the same key are an entry; other files are none of ours and never
-touched. A folder in ``sources`` is the copy of a remote source. Builders hold the lock of such a
-folder, those that decode images that of their log, and readers one on the data that they have
-mapped, so that nothing in use is removed.
+touched. A folder in ``sources`` is the copy of a remote source.
+
+Nothing in use is removed: who makes features or a copy holds the lock of its folder, who decodes
+images that of a file next to them, and readers one on the data that they have mapped.
 """
 
 import contextlib
@@ -30,11 +31,11 @@ _LOG = ".jsonl"
 _KINDS = ("images", "features", "sources")
 _ENTRY = re.compile(r"([0-9a-f]{32}(?:-mirrored)?)(|\.json|\.pixels|\.survey|\.npy)")
 _INDEX = re.compile(r"index-[0-9a-f]{16}\.json")
-# Made by builders, which hold the lock of the folder; storage.TEMPORARY by anybody who replaces a
-# small file.
-_UNFINISHED = re.compile(r"\.building-\d+-\d+(|\.jsonl)|\..+\.unfinished")
-# Images that are being decoded, and the log of them, whose lock the builder holds.
-_BUILD = re.compile(r"(\.building-[0-9a-f]{32})(|\.jsonl)")
+# Images that are being decoded, or were before an interruption, and the log of them.
+_BUILD = re.compile(r"(\.building-[0-9a-f]{32})-[0-9a-f]{8}(|\.jsonl)")
+# Of builders who hold the lock of the folder, or know none; storage.TEMPORARY of anybody who
+# replaces a small file.
+_UNFINISHED = re.compile(r"\.building-\d+-\d+|\..+\.unfinished")
 # A time that every system can write as a date, whatever a damaged file system says.
 _LATEST = 4e9
 
@@ -59,15 +60,19 @@ class CacheEntry:
     @property
     def is_used(self) -> bool:
         """Whether a process has mapped its data, or is writing it."""
-        files = (path for path in self.files if path != self.locked and path.is_file())
-        return self.state == "being built" or any(map(is_shared, files))
+        return self.state == "being built" or any(is_shared(p) for p in self.files if p.is_file())
+
+    @property
+    def is_build(self) -> bool:
+        """Whether it consists of images that are being decoded, or were before an interruption."""
+        return _BUILD.fullmatch(self.files[0].name) is not None
 
     @property
     def locked(self) -> Path:
         """What its builder holds the lock of."""
         first = self.files[0]
-        if _BUILD.fullmatch(first.name) and first.suffix == _LOG:
-            return first
+        if match := _BUILD.fullmatch(first.name):
+            return first.with_name(f"{match[1]}.lock")
         return next(path for path in first.parents if path.parent.name in _KINDS)
 
 
@@ -112,24 +117,31 @@ def _entries_in(folder: Path) -> Iterator[CacheEntry]:
         entry = make(folder, paths)
         is_being_built = is_busy and entry.state != "complete"
         yield replace(entry, state="being built") if is_being_built else entry
-    yield from builds_in(folder)
+    for build in builds_in(folder):
+        yield replace(build, source=_made_from(Path(build.source)) if build.source else "")
     yield from leftovers_in(folder)
 
 
-def builds_in(folder: Path) -> Iterator[CacheEntry]:
-    """Images that are being decoded, or were when their builder was interrupted."""
-    for log in folder.glob(f".building-*{_LOG}"):
-        if not _BUILD.fullmatch(log.name):
+def builds_in(folder: Path, unused_since: float = float("inf")) -> Iterator[CacheEntry]:
+    """Images that are being decoded, or were when their builder was interrupted.
+
+    unused_since: only those that were not written to after this time. source: the folder of the
+    files, which may be in a copy.
+    """
+    names = (_BUILD.fullmatch(path.name) for path in folder.glob(".building-*"))
+    for name in sorted({match[0].removesuffix(_LOG) for match in names if match}):
+        log, pixels = folder / f"{name}{_LOG}", folder / name
+        size, used = size_and_time([log, pixels])
+        if used > unused_since:
             continue
-        source, count = "", 0
+        source, done = "", set()
         with contextlib.suppress(OSError, ValueError), log.open("rb") as file:
             source = str(json.loads(file.readline()))
-            count = sum(line.startswith(b"[") for line in file)
-        files = [log, *(p for p in [log.with_suffix("")] if p.exists())]
-        size, used = size_and_time(files)
-        state: State = "being built" if is_busy_at(log) else "unfinished"
-        what = f"images, {count:,} so far, {_fitting(folder)}"
-        yield CacheEntry("images", what, tuple(files), size, used, source, state)
+            done = {line.partition(b",")[0] for line in file if line.startswith(b"[")}
+        count = f"{len(done):,} {'image' if len(done) == 1 else 'images'}"
+        what = f"{count} so far, {_fitting(folder)}"
+        found = CacheEntry("images", what, (log, pixels), size, used, source)
+        yield replace(found, state="being built" if is_busy_at(found.locked) else "unfinished")
 
 
 def _copy_folders() -> Iterator[Path]:
@@ -157,7 +169,7 @@ def _copy(folder: Path) -> CacheEntry:
 
 
 def is_busy_at(path: Path) -> bool:
-    """Whether a process is building an entry in this folder, or that of this log."""
+    """Whether a process holds the lock of a folder, or of such a file, in which it builds."""
     lock = PathLock(path)
     try:
         return not lock.acquire(wait=False)
@@ -249,11 +261,7 @@ def leftovers_in(folder: Path) -> Iterator[CacheEntry]:
 def hidden_files(folder: Path) -> Iterator[Path]:
     """Temporary files of the folder, and of the blocks of features in it."""
     for path in [*folder.glob(".*"), *folder.glob("*/.*")]:
-        if _BUILD.fullmatch(path.name):
-            # Pixels without a log are of no use.
-            if not path.name.endswith(_LOG) and not path.with_name(path.name + _LOG).exists():
-                yield path
-        elif _UNFINISHED.fullmatch(path.name) or TEMPORARY.fullmatch(path.name):
+        if _UNFINISHED.fullmatch(path.name) or TEMPORARY.fullmatch(path.name):
             yield path
 
 

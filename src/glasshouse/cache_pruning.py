@@ -24,7 +24,7 @@ from glasshouse.cache_contents import (
     size_and_time,
 )
 from glasshouse.errors import StorageError, UsageError
-from glasshouse.file_lock import PathLock
+from glasshouse.file_lock import PathLock, lock_file
 from glasshouse.storage import TEMPORARY
 
 LIMIT_VARIABLE = "GLASSHOUSE_CACHE_LIMIT"
@@ -105,8 +105,7 @@ def remove_all_leftovers() -> None:
     with contextlib.suppress(StorageError):
         for folder in cache_folders():
             remove_from_cache(leftovers_in(folder))
-            old = time.time() - _OLD_BUILD_S
-            remove_from_cache(build for build in builds_in(folder) if build.used < old)
+            remove_from_cache(builds_in(folder, unused_since=time.time() - _OLD_BUILD_S))
 
 
 def cache_limit() -> int | None:
@@ -154,26 +153,41 @@ def _is_old(path: Path, seconds: float = _OLD_TEMPORARY_S) -> bool:
 
 def _remove(entry: CacheEntry) -> str:
     """Remove the files of an entry; returns why they were kept, or nothing."""
-    lock = PathLock(entry.locked)
     try:
-        # Another process is building here.
-        if not lock.acquire(wait=False) or entry.is_used:
+        lock = _lock_of(entry)
+        if lock is None:
             return "in use"
-        if entry.kind == "leftover" and not _is_dead(entry.files[0], lock):
-            return "in use"
-        # The data first: where the system refuses that, the entry is still complete.
-        for path in (*entry.files[1:], entry.files[0]):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+        try:
+            return _remove_files(entry, lock)
+        finally:
+            if entry.is_build:
+                lock.path.unlink(missing_ok=True)
+            lock.release()
     except FileNotFoundError:
         return ""
     except OSError as error:
         return str(error.strerror)
-    finally:
-        lock.release()
+
+
+def _remove_files(entry: CacheEntry, lock: PathLock) -> str:
+    is_hidden = entry.kind == "leftover" or entry.is_build
+    if not _is_dead(entry.files[0], lock) if is_hidden else entry.is_used:
+        return "in use"
+    # The data first: where the system refuses that, the entry is still complete.
+    for path in (*entry.files[1:], entry.files[0]):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return ""
+
+
+def _lock_of(entry: CacheEntry) -> PathLock | None:
+    """The lock of an entry's builder; None while that holds it."""
+    if entry.is_build:
+        return lock_file(entry.locked)
+    lock = PathLock(entry.locked)
+    return lock if lock.acquire(wait=False) else None
 
 
 def _is_dead(path: Path, lock: PathLock) -> bool:

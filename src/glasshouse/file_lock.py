@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -58,8 +58,9 @@ else:
         fcntl.flock(handle, fcntl.LOCK_UN)
 
     def _open_for_lock(path: Path) -> int:
-        # For writing: some network file systems lock a file exclusively only then.
-        return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        # For writing, if allowed: some network file systems lock a file exclusively only then.
+        may_write = not path.is_dir() and os.access(path, os.W_OK)
+        return os.open(path, os.O_RDWR if may_write else os.O_RDONLY)
 
     def _is_at(path: Path, handle: int) -> bool:
         try:
@@ -156,8 +157,7 @@ def is_shared(path: Path) -> bool:
     if sys.platform == "win32":
         return False
     try:
-        # For writing: some network file systems lock a file exclusively only then.
-        handle = os.open(path, os.O_RDWR if os.access(path, os.W_OK) else os.O_RDONLY)
+        handle = _open_for_lock(path)
     except OSError:
         return False
     try:
@@ -179,26 +179,19 @@ def locked_folder(folder: Path) -> Iterator[bool]:
         lock.release()
 
 
-@contextmanager
-def locked_file(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[bool]:
-    """Hold the lock of a file that its holders may remove; it is made if necessary.
+def lock_file(path: Path) -> PathLock | None:
+    """The lock of a file, made if necessary, that its holders may remove; None if others hold it.
 
-    waiting: called once if somebody else holds it. Yields False where there are no locks.
+    Its handle is None where there are no locks.
     """
     lock = PathLock(path)
     while True:
-        path.touch()
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         # Whoever held it may have removed it: a lock on that keeps nobody out.
         with contextlib.suppress(FileNotFoundError):
-            if not lock.acquire(wait=waiting is None):
-                assert waiting
-                waiting()
-                waiting = None
-                continue
+            if not lock.acquire(wait=False):
+                return None
             if lock.handle is None or _is_at(path, lock.handle):
-                break
+                return lock
             lock.release()
-    try:
-        yield lock.handle is not None
-    finally:
-        lock.release()

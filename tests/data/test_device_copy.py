@@ -19,7 +19,9 @@ def test_on_the_cpu_nothing_is_copied() -> None:
 
 
 def test_images_may_take_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80 << 30, 96 << 30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (72 << 30, 96 << 30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 11 << 30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 << 30)
     assert room_on(torch.device("cuda")) == 20 << 30
     # Of other devices, torch does not say what is free.
     assert room_on(torch.device("mps")) == 4 << 30

@@ -2,28 +2,30 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from glasshouse.data import unfinished_build
+from glasshouse.data import cache, unfinished_build
 from glasshouse.data.cache import Cached, cached_images, forget_files
 from glasshouse.data.fitting import Fitting
+from glasshouse.errors import StorageError
 from glasshouse.storage import cache_folder
 from tests.data.image_files import decoded, scene, write_folder
 
 FITTING, COUNT, STOP = Fitting(8, 8, "crop"), 12, 7
-PATIENCE_S = 60.0
+PATIENCE_S = 600.0
 BUILDER = """
 import sys
 from pathlib import Path
+from glasshouse.data import unfinished_build
 from glasshouse.data.cache import cached_images
 from glasshouse.data.fitting import Fitting
 
@@ -32,6 +34,7 @@ def show(what, done, total):
     if done == 7:
         sys.stdin.read()
 
+unfinished_build._LINES = 1
 paths = sorted(Path(sys.argv[1]).rglob("*.png"))
 cached_images(paths, Fitting(8, 8, "crop"), progress=show, workers=1)
 """
@@ -44,13 +47,13 @@ class Interrupted(Exception):
 class Progress:
     """What was shown of the last build; stops it after some images."""
 
-    def __init__(self, stop: int = -1) -> None:
-        self.stop = stop
+    def __init__(self, stop: int = -1, at: str = "decoding images") -> None:
+        self.stop = at, stop
         self.seen: list[tuple[str, int, int]] = []
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self.seen.append((what, done, total))
-        if done == self.stop:
+        if (what, done) == self.stop:
             raise Interrupted
 
     @property
@@ -72,10 +75,10 @@ def build(paths: list[Path], progress: Callable[[str, int, int], None] | None = 
     return cached_images(paths, FITTING, progress=progress, workers=1)
 
 
-def interrupt(paths: list[Path]) -> tuple[Path, Path]:
-    """The log and the pixels that are left of a build after STOP images."""
+def interrupt(paths: list[Path], progress: Progress | None = None) -> tuple[Path, Path]:
+    """The log and the pixels that are left of a build, usually after STOP images."""
     with pytest.raises(Interrupted):
-        build(paths, Progress(STOP))
+        build(paths, progress or Progress(STOP))
     (log,) = cache_folder().rglob(".building-*.jsonl")
     return log, log.with_suffix("")
 
@@ -101,7 +104,9 @@ def test_it_may_be_interrupted_again_and_again(paths: list[Path]) -> None:
     expect(build(paths), paths)
 
 
-def test_a_killed_build_goes_on(paths: list[Path]) -> None:
+@contextmanager
+def builder_of(paths: list[Path]) -> Iterator["subprocess.Popen[str]"]:
+    """Another process that has decoded STOP images and waits, until it is killed."""
     with subprocess.Popen(
         [sys.executable, "-c", BUILDER, str(paths[0].parent)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -109,13 +114,61 @@ def test_a_killed_build_goes_on(paths: list[Path]) -> None:
         assert builder.stdout is not None
         while f"decoding images {STOP}" not in builder.stdout.readline():
             assert builder.poll() is None
-        # What the other process wrote is in the log only once it has so many lines.
-        builder.send_signal(signal.SIGKILL)
-    (log,) = cache_folder().rglob(".building-*.jsonl")
-    known = len(log.read_text().splitlines()) - 1
+        yield builder
+        builder.kill()
+
+
+def test_a_killed_build_continues(paths: list[Path]) -> None:
+    with builder_of(paths):
+        pass
     progress = Progress()
     expect(build(paths, progress), paths)
-    assert progress.decoded == COUNT - max(known, 0)
+    assert progress.decoded == COUNT - STOP
+
+
+def test_an_interruption_while_it_is_verified_loses_nothing(paths: list[Path]) -> None:
+    interrupt(paths)
+    interrupt(paths, Progress(2, "verifying decoded images"))
+    progress = Progress()
+    expect(build(paths, progress), paths)
+    assert progress.decoded == COUNT - STOP
+
+
+@pytest.mark.parametrize("at", ["survey_of_blocks", "write_record", "_put", "write_json"])
+@pytest.mark.parametrize("has_bad", [True, False])
+def test_an_error_at_the_end_loses_nothing(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch, at: str, has_bad: bool
+) -> None:
+    if has_bad:
+        paths[-1].write_bytes(b"no image")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, at, full)
+        with pytest.raises(StorageError, match="No space left"):
+            build(paths)
+    progress = Progress()
+    expect(build(paths, progress), paths[: COUNT - has_bad])
+    assert progress.decoded == 0
+    build(paths, progress)
+    assert progress.seen[-1][0] == "verifying decoded images"
+
+
+def test_room_is_needed_only_for_what_is_missing(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = Fitting(128, 128, "crop")
+    needed: list[int] = []
+    monkeypatch.setattr(cache, "require_disk_space", lambda _, size, __: needed.append(size))
+    with pytest.raises(Interrupted):
+        cached_images(paths, large, progress=Progress(STOP), workers=1)
+    cached_images(paths, large, workers=1)
+    row = 3 * 128 * 128
+    assert needed[0] == COUNT * row
+    # Results come in any order, so that some rows before the last one may be missing.
+    assert (COUNT - STOP) * row - 4096 * STOP <= needed[1] < COUNT * row
 
 
 def test_a_bad_file_is_remembered_and_leaves_no_gap(paths: list[Path]) -> None:
@@ -217,32 +270,56 @@ def test_names_relative_to_another_folder_are_another_build(
     assert progress.decoded == COUNT
 
 
+def test_files_that_are_being_decoded_are_not_forgotten(paths: list[Path]) -> None:
+    with builder_of(paths):
+        (log,) = cache_folder().rglob(".building-*.jsonl")
+        forget_files(paths)
+        assert log.exists() and log.with_suffix("").exists()
+    forget_files(paths)
+    assert not list(cache_folder().rglob(".building-*"))
+
+
 def test_builds_of_the_same_files_wait_and_others_do_not(paths: list[Path], tmp_path: Path) -> None:
     others = sorted((write_folder(tmp_path / "others", {"dog": 3}) / "dog").iterdir())
     reached, go_on, waits = threading.Event(), threading.Event(), threading.Event()
+    decoded_by: list[str] = []
 
     def pause(what: str, done: int, total: int) -> None:
+        decoded_by.append("first")
         if done == STOP:
             reached.set()
             assert go_on.wait(PATIENCE_S)
 
     def show(what: str, done: int, total: int) -> None:
-        assert what == "waiting for another process that decodes them"
-        waits.set()
+        if what == "waiting for another process that is decoding these images":
+            waits.set()
+        else:
+            decoded_by.append("second")
 
-    first = threading.Thread(target=build, args=(paths, pause))
-    second = threading.Thread(target=build, args=(paths, show))
-    first.start()
+    threads = [threading.Thread(target=build, args=(paths, each)) for each in (pause, show)]
+    threads[0].start()
     assert reached.wait(PATIENCE_S)
-    second.start()
+    threads[1].start()
     assert waits.wait(PATIENCE_S)
     progress = Progress()
     build(others, progress)
     assert progress.decoded == len(others)
     go_on.set()
-    first.join()
-    second.join()
+    for thread in threads:
+        thread.join()
+    assert decoded_by == ["first"] * COUNT
     expect(build(paths), paths)
+
+
+def test_users_of_other_machines_have_builds_of_their_own(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, _ = interrupt(paths)
+    monkeypatch.setattr("platform.node", lambda: "another")
+    progress = Progress()
+    build(paths, progress)
+    assert progress.decoded == COUNT
+    assert log.exists()
 
 
 def test_where_there_are_no_locks_nothing_is_left_and_nothing_shared(

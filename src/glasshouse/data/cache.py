@@ -10,7 +10,7 @@ files need not be read again.
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from glasshouse.data.cache_entry import (
     checksum_of,
     file_blocks,
     read_record,
-    survey_file,
+    survey_of_blocks,
     verified_survey,
     write_record,
 )
@@ -41,7 +41,7 @@ from glasshouse.data.file_index import (
 from glasshouse.data.fitting import Fitting
 from glasshouse.data.headers import Header
 from glasshouse.data.images import BadFile
-from glasshouse.data.pixel_blocks import Images, Positions
+from glasshouse.data.pixel_blocks import Images, Positions, images_per_block
 from glasshouse.data.survey import Survey, survey
 from glasshouse.data.unfinished_build import Build, building, forget_builds
 from glasshouse.data.workers import decode_files
@@ -90,22 +90,28 @@ def cached_images(
     listed, not raised. made_from: what the entry is said to be made from, by default the folder of
     the files. Raises StorageError when the cache cannot be written, or the disk is too small.
     """
-    found = _open(paths, fitting)
+    source = _common(paths)
+    index_path = _index_path(source, fitting)
+    found = _open(paths, fitting, unchanged(paths, read_index(index_path)))
     if found is not None:
+        mark_used(index_path)
         return found
     folder = _folder(fitting)
     # Before hours of decoding, not after: it raises an error where the limit is not a size.
     cache_limit()
-    remove_all_leftovers()
     row_bytes = 3 * fitting.height * fitting.width
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with building(folder, paths, row_bytes, _common(paths), _waiting(progress, paths)) as build:
-            # Whoever held the lock before may have built it.
-            found = _open(paths, fitting)
+        with building(folder, paths, row_bytes, source, progress) as build:
+            remove_all_leftovers()
+            index = unchanged(paths, read_index(index_path)) | build.index
+            # Whoever held the lock before may have built it, or was interrupted at the very end.
+            found = _open(paths, fitting, index)
             if found is None:
-                source = made_from or str(_common(paths))
-                found = _build(build, paths, fitting, source, (progress, workers))
+                what = _What(paths, fitting, index_path, made_from or str(source))
+                found = _build(build, what, index, (progress, workers))
+            else:
+                write_json(index_path, index)
     except OSError as error:
         raise _cannot_write(folder, error) from error
     # What was just built is mapped, and therefore kept.
@@ -122,42 +128,44 @@ def forget_files(paths: Sequence[ImageFile]) -> None:
     forget_builds(_common(paths))
 
 
-def _waiting(progress: Progress | None, paths: Sequence[ImageFile]) -> Callable[[], None]:
-    def show() -> None:
-        if progress:
-            progress("waiting for another process that decodes them", 0, len(paths))
+@dataclass(frozen=True)
+class _What:
+    """What an entry is to hold; source: what it is made from, in words."""
 
-    return show
+    paths: Sequence[ImageFile]
+    fitting: Fitting
+    index_path: Path
+    source: str
 
 
 def _build(
     build: Build,
-    paths: Sequence[ImageFile],
-    fitting: Fitting,
-    source: str,
+    what: _What,
+    index: FileIndex,
     how: tuple[Progress | None, int | None],
 ) -> Cached:
     """Decode or copy every image that is missing, survey all, and name them by their content."""
+    paths, fitting = what.paths, what.fitting
     folder, file = _folder(fitting), build.pixels
-    missing = (len(paths) - len(build.rows)) * build.row_bytes
+    missing = len(paths) * build.row_bytes - build.bytes_on_disk()
     require_disk_space(folder, missing, f"the cache of {len(paths):,} images")
-    index = unchanged(paths, read_index(_index_path(paths, fitting))) | build.index
     todo = _copy_known(build, paths, index, folder)
-    _decode_rest(build, paths, todo, index, fitting, how)
+    _decode_rest(build, what, todo, index, how)
     good = readable(paths, index)
+    surveyed, checksum = survey_of_blocks(_blocks(build, good, len(paths), fitting), fitting)
+    # Not before: an interrupted build finds its rows where the log says.
     _close_gaps(file, good, build.row_bytes)
-    surveyed, checksum = survey_file(file, fitting)
     # Otherwise a power failure could leave the new name with half of the pixels.
     os.fsync(file.fileno())
     # Windows does not rename a file that is open.
     file.close()
     digests = [index[str(paths[number])].sha256 for number in good]
     record = _record_path(digests, fitting)
-    # Nobody removes pixels for want of a record meanwhile.
+    # Nobody removes a record for want of pixels meanwhile.
     with locked_folder(folder):
+        write_record(record, EntryRecord(digests, checksum, "", what.source), surveyed)
         _put(build.path, record.with_suffix(".pixels"))
-        write_record(record, EntryRecord(digests, checksum, "", source), surveyed)
-        write_json(_index_path(paths, fitting), index)
+        write_json(what.index_path, index)
         return _mapped(paths, fitting, index, surveyed)
 
 
@@ -199,7 +207,7 @@ def _copy_known(
 
 
 def _copy_rows(build: Build, record: Path, wanted: dict[str, list[int]]) -> None:
-    """Copy those images that an undamaged entry has, which are wanted no more."""
+    """Copy the wanted images that an undamaged entry has, and strike them off."""
     entry = read_record(record, build.row_bytes)
     # Reading all pixels of an entry to verify them is only worth it when some are needed.
     if entry is None or not any(digest in wanted for digest in entry.digests):
@@ -213,26 +221,29 @@ def _copy_rows(build: Build, record: Path, wanted: dict[str, list[int]]) -> None
                 older.seek(row * build.row_bytes)
                 data = older.read(build.row_bytes)
                 for number in numbers:
-                    build.pixels.seek(number * build.row_bytes)
-                    build.pixels.write(data)
+                    build.copy(number, data)
 
 
 def _decode_rest(
     build: Build,
-    paths: Sequence[ImageFile],
+    what: _What,
     todo: list[int],
     index: FileIndex,
-    fitting: Fitting,
     how: tuple[Progress | None, int | None],
 ) -> None:
     progress, workers = how
+    # A file that is listed several times is decoded once: it could change in between.
+    positions: dict[str, list[int]] = {}
+    for number in todo:
+        positions.setdefault(str(what.paths[number]), []).append(number)
+    chosen = [what.paths[numbers[0]] for numbers in positions.values()]
     # Read before decoding: a file that is changed meanwhile will not match, and is decoded again.
-    before = [file_stamp(paths[number]) for number in todo]
-    chosen = [paths[number] for number in todo]
-    for done, result in enumerate(decode_files(chosen, fitting, workers=workers), start=1):
-        number = todo[result.position]
+    before = [file_stamp(path) for path in chosen]
+    results = decode_files(chosen, what.fitting, workers=workers)
+    for done, result in enumerate(results, start=1):
+        path = str(chosen[result.position])
         header = result.header or Header(0, 0)
-        known = index[str(paths[number])] = KnownFile(
+        known = index[path] = KnownFile(
             *before[result.position],
             result.sha256,
             result.reason,
@@ -242,9 +253,21 @@ def _decode_rest(
             header.narrow,
         )
         # Results arrive in any order, so every image has a fixed place in the file.
-        build.add(number, result.pixels, known)
+        for number in positions[path]:
+            build.add(number, result.pixels, known)
         if progress:
-            progress("decoding images", done, len(todo))
+            progress("decoding images", done, len(chosen))
+
+
+def _blocks(build: Build, good: list[int], count: int, fitting: Fitting) -> Iterator[bytes]:
+    """The rows of the good files, some at a time."""
+    per_block = images_per_block((3, fitting.height, fitting.width))
+    build.pixels.flush()
+    if len(good) == count:
+        yield from file_blocks(build.pixels, per_block * build.row_bytes)
+        return
+    for first in range(0, len(good), per_block):
+        yield b"".join(build.row(number) for number in good[first : first + per_block])
 
 
 def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
@@ -259,9 +282,11 @@ def _close_gaps(file: Any, good: list[int], row_bytes: int) -> None:
     file.flush()
 
 
-def _open(paths: Sequence[ImageFile], fitting: Fitting) -> Cached | None:
-    """The entry of these files; None when a file is unknown or the entry missing or damaged."""
-    index = unchanged(paths, read_index(_index_path(paths, fitting)))
+def _open(paths: Sequence[ImageFile], fitting: Fitting, index: FileIndex) -> Cached | None:
+    """The entry of these files; None when a file is unknown or the entry missing or damaged.
+
+    index: of the unchanged files.
+    """
     # A path may be listed twice: validation images that are trained on as well.
     if len(index) != len(set(map(str, paths))):
         return None
@@ -287,7 +312,6 @@ def _mapped(
     known = [index[str(paths[number])] for number in good]
     record = _record_path([each.sha256 for each in known], fitting)
     mark_used(record)
-    mark_used(_index_path(paths, fitting))
     return Cached(
         # An empty file cannot be mapped.
         images=_map(record.with_suffix(".pixels"), len(good), fitting)
@@ -327,9 +351,8 @@ def _record_path(digests: Sequence[str], fitting: Fitting) -> Path:
     return _folder(fitting) / f"{key}.json"
 
 
-def _index_path(paths: Sequence[ImageFile], fitting: Fitting) -> Path:
-    key = sha256_of_bytes(os.fsencode(_common(paths)))[:16]
-    return _folder(fitting) / f"index-{key}.json"
+def _index_path(source: Path, fitting: Fitting) -> Path:
+    return _folder(fitting) / f"index-{sha256_of_bytes(os.fsencode(source))[:16]}.json"
 
 
 def _folder(fitting: Fitting) -> Path:

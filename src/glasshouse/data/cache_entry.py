@@ -2,7 +2,7 @@
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,7 +54,9 @@ def verified_survey(record: Path, entry: EntryRecord, fitting: Fitting) -> Surve
         with record.with_suffix(".pixels").open("rb") as file:
             if kept is not None:
                 return kept if checksum_of(file_blocks(file)) == entry.crc32 else None
-            found, checksum = survey_file(file, fitting)
+            shape = (3, fitting.height, fitting.width)
+            block_bytes = images_per_block(shape) * 3 * fitting.height * fitting.width
+            found, checksum = survey_of_blocks(file_blocks(file, block_bytes), fitting)
     except OSError:
         return None
     if checksum != entry.crc32:
@@ -73,17 +75,18 @@ def _read_survey(path: Path, entry: EntryRecord) -> Survey | None:
         return None
 
 
-def survey_file(file: Any, fitting: Fitting) -> tuple[Survey, int]:
-    """Survey a file of pixels and compute its checksum, in the same pass."""
-    shape = (3, fitting.height, fitting.width)
+def survey_of_blocks(blocks: Iterable[bytes], fitting: Fitting) -> tuple[Survey, int]:
+    """Survey the pixels of some images and compute their checksum, in the same pass.
+
+    blocks: of `images_per_block` images each, the last one of fewer.
+    """
     checksum = 0
 
     def images() -> Iterator[Images]:
         nonlocal checksum
-        block_bytes = images_per_block(shape) * 3 * fitting.height * fitting.width
-        for block in file_blocks(file, block_bytes):
+        for block in blocks:
             checksum = zlib.crc32(block, checksum)
-            yield np.frombuffer(block, np.uint8).reshape(-1, *shape)
+            yield np.frombuffer(block, np.uint8).reshape(-1, 3, fitting.height, fitting.width)
 
     found = survey_blocks(images(), fitting.height * fitting.width)
     return found, checksum

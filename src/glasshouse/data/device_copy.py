@@ -38,7 +38,9 @@ def room_on(device: torch.device) -> int:
     if device.type != "cuda":
         return _UNKNOWN_BYTES
     free, _ = torch.cuda.mem_get_info(device)
-    return free // _SHARE
+    # What torch holds for later use is free as well.
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (free + held) // _SHARE
 
 
 def read_ahead(

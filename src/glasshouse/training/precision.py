@@ -49,5 +49,5 @@ def _cpu_has(instructions: str) -> bool:
 def _is_intel() -> bool:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
-            return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
+            return b"GenuineIntel" in Path("/proc/cpuinfo").read_bytes()
     return "GenuineIntel" in platform.processor()
