@@ -43,14 +43,19 @@ def test_outputs_gradients_and_statistics_are_those_of_the_layers(precision: tor
     assert all(torch.equal(state[name], other_state[name]) for name in state)
 
 
-def test_a_gradient_in_bf16_is_written_in_its_place_with_the_bytes_that_autocast_gives_it() -> None:
+@pytest.mark.parametrize(
+    ("is_bf16", "shape"), [(False, (8, 300)), (True, (8, 300)), (True, (2, 4, 300))]
+)
+def test_a_gradient_is_written_in_its_place_with_the_bytes_that_autograd_gives_it(
+    is_bf16: bool, shape: tuple[int, ...]
+) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(300, 300), nn.ReLU(), nn.Linear(300, 300), nn.Linear(300, 4))
     other = copy.deepcopy(net)
     places: Places = {p: torch.full_like(p, math.nan) for p in net.parameters()}
     left = dict(places)
-    images = torch.randn(8, 300)
-    with torch.autocast("cpu", torch.bfloat16):
+    images = torch.randn(shape)
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
         ours, layers = pass_forward(net, images, left), other(images)
     assert torch.equal(ours, layers)
     pairs = zip(gradients(net, ours), gradients(other, layers), strict=True)
@@ -62,9 +67,10 @@ def test_a_gradient_in_bf16_is_written_in_its_place_with_the_bytes_that_autocast
         assert p.grad is not None and p.grad.data_ptr() == places[p].data_ptr()
 
 
+@pytest.mark.parametrize("is_bf16", [False, True])
 @pytest.mark.parametrize("is_one_layer", [False, True])
 def test_gradients_of_a_shared_weight_have_the_same_bytes_with_and_without_a_place(
-    is_one_layer: bool,
+    is_one_layer: bool, is_bf16: bool
 ) -> None:
     torch.manual_seed(0)
     first, second = nn.Linear(300, 300), nn.Linear(300, 300)
@@ -74,20 +80,21 @@ def test_gradients_of_a_shared_weight_have_the_same_bytes_with_and_without_a_pla
     every: list[Places] = [{}, {first.weight: torch.full((300, 300), math.nan)}]
     for places in every:
         net.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
             outputs = pass_forward(net, images, places)
         found.append([each.clone() for each in gradients(net, outputs)])
     assert all(map(torch.equal, *found))
 
 
-def test_a_frozen_weight_and_one_with_a_hook_have_no_gradient_in_a_place() -> None:
+@pytest.mark.parametrize("is_bf16", [False, True])
+def test_a_frozen_weight_and_one_with_a_hook_have_no_gradient_in_a_place(is_bf16: bool) -> None:
     first, second = nn.Linear(300, 300), nn.Linear(300, 300)
     net, frozen, hooked = nn.Sequential(first, second), first.weight, second.weight
     frozen.requires_grad_(False)
     kept: list[Tensor] = []
     hooked.register_hook(kept.append)  # type: ignore[no-untyped-call]
     places: Places = {hooked: torch.full((300, 300), math.nan)}
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_bf16):
         outputs = pass_forward(net, torch.randn(8, 300), places)
     gradients(net, outputs)
     assert frozen.grad is None and list(places) == [hooked]
@@ -95,10 +102,16 @@ def test_a_frozen_weight_and_one_with_a_hook_have_no_gradient_in_a_place() -> No
     assert places[hooked].isnan().all()
 
 
-def test_places_are_not_used_by_networks_that_are_not_in_bf16() -> None:
+def test_places_are_not_used_in_float32_for_inputs_of_three_dimensions() -> None:
+    net = nn.Sequential(nn.Linear(300, 300), nn.ReLU())
+    weight = net.get_parameter("0.weight")
+    outputs = pass_forward(net, torch.randn(2, 4, 300), {weight: torch.full((300, 300), math.nan)})
+    assert gradients(net, outputs)[0].isfinite().all()
+
+
+def test_places_are_not_used_in_other_precisions() -> None:
     layer = nn.Linear(300, 300)
     net, places = nn.Sequential(layer), {layer.weight: torch.zeros(300, 300)}
-    pass_forward(net, torch.ones(2, 300), places)
     with torch.autocast("cpu", torch.float16):
         pass_forward(net, torch.ones(2, 300), places)
     assert len(places) == 1

@@ -127,9 +127,10 @@ def test_gradients_are_written_where_others_read_them_if_float32_holds_them(
         assert not places and summed[0].dtype == torch.float64
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("shards", [2, 4])
-def test_a_pass_in_bf16_writes_large_gradients_in_their_place_with_the_same_bytes(
-    tiny_splits: Splits, shards: int
+def test_a_pass_writes_large_gradients_in_their_place_with_the_same_bytes(
+    tiny_splits: Splits, shards: int, precision: str
 ) -> None:
     places: list[Tensor] = []
     kept: list[bool] = []
@@ -141,7 +142,7 @@ def test_a_pass_in_bf16_writes_large_gradients_in_their_place_with_the_same_byte
 
     torch.manual_seed(0)
     net = nn.Sequential(nn.Flatten(), nn.Linear(768, 256), nn.ReLU(), nn.Linear(256, 4))
-    wanted = settings(epochs=1, precision="bf16", optimizer="adam", shards=shards)
+    wanted = settings(epochs=1, precision=precision, optimizer="adam", shards=shards)
     states = []
     for group in (ProcessGroup(), Noting()):
         state = begin(net, wanted, CPU)
@@ -159,14 +160,15 @@ def test_a_pass_in_bf16_writes_large_gradients_in_their_place_with_the_same_byte
 
 @pytest.mark.parametrize("shards", [2, 4])
 @pytest.mark.parametrize("name", ["adam", "sgd", "muon"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_processes_leave_the_bytes_of_one_in_memory_that_they_share(
-    tiny_splits: Splits, name: str, shards: int
+    tiny_splits: Splits, name: str, shards: int, precision: str
 ) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(784, 128), nn.Linear(128, 4)
     )
-    wanted = settings(precision="bf16", optimizer=name, lr=0.01, shards=shards)
+    wanted = settings(precision=precision, optimizer=name, lr=0.01, shards=shards)
 
     def trained(group: ProcessGroup) -> bytes:
         state = begin(net, wanted, CPU)

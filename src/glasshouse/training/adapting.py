@@ -87,7 +87,7 @@ def adapt(
         thresholds=first_thresholds(images),
     )
     # Pages and reports show notes: who reads them has not seen the warning.
-    notes = (*filter(None, [doubt]), *created.notes, _size_note(images, size, known))
+    notes = (*((doubt,) if doubt else ()), *created.notes, _size_note(images, size, known))
     return Adapted(classifier, notes if stem is None else (*notes, _stem_note(stem)))
 
 

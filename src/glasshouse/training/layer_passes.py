@@ -101,10 +101,10 @@ def _pass_of(
     is_cpu = device.type == "cpu"
     if is_cpu and type(layer) is nn.Dropout and layer.training and not layer.inplace:
         return lambda values: dropout(values, layer.p)
-    if places is not None and is_cpu and _is_rounded(layer):
+    if places is not None and is_cpu and _is_large(layer) and (linear := _linear_of_autocast()):
         # Taken out: where two layers share a weight, one of them has the place. Also without one,
         # since autocast would add the gradients of a shared weight before it makes them float32.
-        return partial(_linear, layer, places.pop(layer.weight, None))
+        return partial(linear, layer, places.pop(layer.weight, None))
     is_global = type(layer) is nn.AdaptiveMaxPool2d and layer.output_size in (1, (1, 1))
     if is_global and not is_cpu:
         # The backward pass of the adaptive one adds in any order, even where there is one summand.
@@ -112,22 +112,36 @@ def _pass_of(
     return layer
 
 
-def _is_rounded(layer: nn.Module) -> TypeGuard[nn.Linear]:
-    """Whether autocast makes a copy of a layer's weights in bf16 that is large."""
+def _is_large(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    """Whether writing the gradient of a layer's weights in its place is worth it."""
     return (
         type(layer) is nn.Linear
         and layer.weight.numel() >= _LARGE
         and layer.weight.dtype == torch.float32
         # A hook may keep the gradient, and the next one overwrites its place.
         and not layer.weight._backward_hooks
-        and torch.is_autocast_enabled("cpu")
-        and torch.get_autocast_dtype("cpu") == torch.bfloat16
     )
 
 
-def _linear(layer: nn.Linear, place: Tensor | None, values: Tensor) -> Tensor:
+def _linear_of_autocast() -> Callable[[nn.Linear, Tensor | None, Tensor], Tensor] | None:
+    """How a linear layer is computed in the present precision; None where it has no places."""
+    if not torch.is_autocast_enabled("cpu"):
+        return _linear_in_float32
+    return _linear_in_bf16 if torch.get_autocast_dtype("cpu") == torch.bfloat16 else None
+
+
+def _linear_in_bf16(layer: nn.Linear, place: Tensor | None, values: Tensor) -> Tensor:
     weight = _Rounded.apply(layer.weight, place)
     return nn.functional.linear(values, weight, layer.bias)
+
+
+def _linear_in_float32(layer: nn.Linear, place: Tensor | None, values: Tensor) -> Tensor:
+    # Of more dimensions, the output would be a view, which may not be overwritten.
+    is_matrix = values.ndim == 2
+    found: Tensor = (
+        _Linear.apply(values, layer.weight, layer.bias, place) if is_matrix else layer(values)
+    )
+    return found
 
 
 class _Rounded(torch.autograd.Function):
@@ -145,6 +159,30 @@ class _Rounded(torch.autograd.Function):
             return gradient.float(), None
         # A view: autograd keeps a gradient as it is only if nobody else has the tensor.
         return ctx.place.copy_(gradient).view_as(gradient), None
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer that computes the gradient of its weight in its place."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, values: Tensor, weight: Tensor, bias: Tensor | None, place: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.place = place
+        return nn.functional.linear(values, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), (values, weight) = gradients, ctx.saved_tensors
+        of_values, of_weight, of_bias, _ = ctx.needs_input_grad
+        # A view: autograd keeps a gradient as it is only if nobody else has the tensor.
+        return (
+            gradient @ weight if of_values else None,
+            torch.mm(gradient.T, values, out=ctx.place).view_as(weight) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
+            None,
+        )
 
 
 def _is_relu(layer: nn.Module) -> bool:
