@@ -15,19 +15,20 @@ def measure(stopwatch: Stopwatch, narrow: float, wide: float, count: int) -> lis
 
 def test_both_ways_are_tried_then_the_faster_one_is_taken() -> None:
     for narrow, wide in ((1.0, 2.0), (2.0, 1.0)):
-        chosen = measure(Stopwatch(), narrow, wide, 60)
-        assert sum(chosen[:18]) == 9
-        assert set(chosen[18:]) == {wide < narrow}
+        chosen = measure(Stopwatch(), narrow, wide, 100)
+        # The first image after a change is not counted.
+        assert chosen[:20] == [True] * 10 + [False] * 10
+        assert set(chosen[20:]) == {wide < narrow}
 
 
 def test_the_choice_follows_the_machine() -> None:
     stopwatch = Stopwatch()
-    measure(stopwatch, 1.0, 2.0, 60)
+    measure(stopwatch, 1.0, 2.0, 100)
     # Most of the last times of the other way have to be better before it is taken.
-    chosen = measure(stopwatch, 1.0, 0.5, 64 * 6)
-    assert 4 <= sum(chosen[: 64 * 4]) <= 5
-    assert all(chosen[-32:])
-    assert sum(measure(stopwatch, 1.0, 0.5, 640)) == 630
+    chosen = measure(stopwatch, 1.0, 0.5, 128 * 6)
+    assert 8 <= sum(chosen[: 128 * 4]) <= 10
+    assert all(chosen[-64:])
+    assert sum(measure(stopwatch, 1.0, 0.5, 1280)) == 1260
 
 
 def test_a_failure_says_nothing_of_the_threads_and_only_slows() -> None:
@@ -37,4 +38,4 @@ def test_a_failure_says_nothing_of_the_threads_and_only_slows() -> None:
     for seconds in (0.001, 3.0):
         stopwatch.note(seconds, is_wide=False, has_answer=False)
     assert stopwatch.seconds == 3.0
-    assert measure(stopwatch, 1.0, 1.0, 1) == [False]
+    assert stopwatch.is_wide_faster()
