@@ -211,8 +211,10 @@ def test_a_live_build_is_kept_and_a_dead_one_until_it_is_old(source: Path) -> No
     build_images(source)
     assert entry.files[0].exists()
     age(entry, 8)
+    (lock,) = cache_folder().rglob(".building-*.lock")
+    os.utime(lock, (1, 1))
     build_features()
-    assert not any(path.exists() for path in entry.files)
+    assert not any(path.exists() for path in (*entry.files, lock))
 
 
 def test_an_interrupted_build_is_pruned_as_other_entries_are(source: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from glasshouse import file_lock
-from glasshouse.file_lock import FileLock, PathLock, is_shared, locked_folder, share
+from glasshouse.file_lock import FileLock, PathLock, is_shared, lock_file, locked_folder, share
 
 PATIENCE_S = 600
 HOLDER = """
@@ -132,6 +132,11 @@ def test_on_windows_a_file_next_to_the_folder_is_locked_and_removed(
     assert not as_on_windows.PathLock(folder).acquire(wait=False)
     second.release()
     first.release()
+    path = tmp_path / "file"
+    held = as_on_windows.lock_file(path)
+    assert as_on_windows.lock_file(path) is None
+    path.unlink()
+    held.release()
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -229,6 +234,41 @@ def test_a_locked_folder_is_waited_for_and_freed_even_after_an_error(tmp_path: P
         raise ZeroDivisionError
     assert first.acquire(wait=False)
     first.release()
+
+
+def test_a_file_is_made_to_be_locked_and_held_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    first = lock_file(path)
+    assert first is not None and path.exists()
+    assert lock_file(path) is None
+    path.unlink()
+    # Whoever removes it lets others make it anew.
+    second = lock_file(path)
+    assert second is not None
+    first.release()
+    assert lock_file(path) is None
+    second.release()
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, before = tmp_path / "lock", open_handles()
+    lock = file_lock._try_lock
+    removed: list[int] = []
+
+    def remove_first(handle: int) -> bool:
+        if len(removed) < 2:
+            path.unlink()
+            removed.append(handle)
+        return lock(handle)
+
+    monkeypatch.setattr(file_lock, "_try_lock", remove_first)
+    held = lock_file(path)
+    assert held is not None and len(removed) == 2
+    assert lock_file(path) is None, "what it holds is what others find"
+    held.release()
+    assert open_handles() == before
 
 
 def test_a_file_that_cannot_be_written_may_be_in_use_as_well(

@@ -158,7 +158,7 @@ def tutorial() -> Iterator[str]:
             yield f"```{{ .text .output }}\n{_wrapped(texts[name])}\n```\n"
         if (IMAGES / f"tutorial-{name}.webp").is_file():
             yield f"![Output of the code above](images/tutorial-{name}.webp)\n"
-        if "data-images" in cell["metadata"].get("tags", []):
+        elif "data-images" in cell["metadata"].get("tags", []):
             yield "*This cell shows images of CIFAR-10, which may not be published here.*\n"
 
 

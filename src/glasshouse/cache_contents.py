@@ -4,13 +4,14 @@ Decoded images are in ``images/SIZE-RESIZE-VERSION`` and features in ``features/
 there whose names begin with the same key are an entry; other files are none of ours and never
 touched. A folder in ``sources`` is the copy of a remote source.
 
-Nothing in use is removed: who makes features or a copy holds the lock of its folder, who decodes
-images that of a file next to them, and readers one on the data that they have mapped.
+Nothing in use is removed: whoever makes features or a copy holds the lock of its folder, whoever
+decodes images that of their log, and readers one on the data that they have mapped.
 """
 
 import contextlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 from glasshouse.errors import StorageError
 from glasshouse.file_lock import PathLock, is_shared
-from glasshouse.storage import TEMPORARY, cache_folder, read_json
+from glasshouse.storage import TEMPORARY, cache_folder, read_json, sha256_of_bytes
 
 Kind = Literal["images", "features", "copy", "index", "leftover"]
 State = Literal["complete", "unfinished", "damaged", "being built"]
@@ -32,7 +33,7 @@ _KINDS = ("images", "features", "sources")
 _ENTRY = re.compile(r"([0-9a-f]{32}(?:-mirrored)?)(|\.json|\.pixels|\.survey|\.npy)")
 _INDEX = re.compile(r"index-[0-9a-f]{16}\.json")
 # Images that are being decoded, or were before an interruption, and the log of them.
-_BUILD = re.compile(r"(\.building-[0-9a-f]{32})-[0-9a-f]{8}(|\.jsonl)")
+_BUILD = re.compile(r"\.building-[0-9a-f]{32}-([0-9a-f]{8})-[0-9a-f]{8}(|\.jsonl)")
 # Of builders who hold the lock of the folder, or know none; storage.TEMPORARY of anybody who
 # replaces a small file.
 _UNFINISHED = re.compile(r"\.building-\d+-\d+|\..+\.unfinished")
@@ -71,9 +72,21 @@ class CacheEntry:
     def locked(self) -> Path:
         """What its builder holds the lock of."""
         first = self.files[0]
-        if match := _BUILD.fullmatch(first.name):
-            return first.with_name(f"{match[1]}.lock")
+        if self.is_build:
+            return first
         return next(path for path in first.parents if path.parent.name in _KINDS)
+
+    @property
+    def is_of_another(self) -> bool:
+        """Whether another user, or one on another machine, is its builder."""
+        match = _BUILD.fullmatch(self.files[0].name)
+        return match is not None and match[1] != owner_of_builds()
+
+
+def owner_of_builds() -> str:
+    """What tells this user on this machine from others, in names of builds."""
+    user = getattr(os, "getuid", lambda: "")()
+    return sha256_of_bytes(f"{platform.node()} {user}".encode())[:8]
 
 
 def list_cache() -> tuple[CacheEntry, ...]:

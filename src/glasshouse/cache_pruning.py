@@ -106,6 +106,11 @@ def remove_all_leftovers() -> None:
         for folder in cache_folders():
             remove_from_cache(leftovers_in(folder))
             remove_from_cache(builds_in(folder, unused_since=time.time() - _OLD_BUILD_S))
+            for lock in folder.glob(".building-*.lock"):
+                # Without it, two may decode the same files, and nothing worse.
+                if _is_old(lock, _OLD_BUILD_S):
+                    with contextlib.suppress(OSError):
+                        lock.unlink()
 
 
 def cache_limit() -> int | None:
@@ -160,8 +165,6 @@ def _remove(entry: CacheEntry) -> str:
         try:
             return _remove_files(entry, lock)
         finally:
-            if entry.is_build:
-                lock.path.unlink(missing_ok=True)
             lock.release()
     except FileNotFoundError:
         return ""
@@ -171,7 +174,7 @@ def _remove(entry: CacheEntry) -> str:
 
 def _remove_files(entry: CacheEntry, lock: PathLock) -> str:
     is_hidden = entry.kind == "leftover" or entry.is_build
-    if not _is_dead(entry.files[0], lock) if is_hidden else entry.is_used:
+    if not _is_dead(entry, lock) if is_hidden else entry.is_used:
         return "in use"
     # The data first: where the system refuses that, the entry is still complete.
     for path in (*entry.files[1:], entry.files[0]):
@@ -190,8 +193,10 @@ def _lock_of(entry: CacheEntry) -> PathLock | None:
     return lock if lock.acquire(wait=False) else None
 
 
-def _is_dead(path: Path, lock: PathLock) -> bool:
-    """Whether whoever wrote a temporary file does so no more."""
-    if lock.handle is None:
-        return _is_old(path, _OLD_BUILDER_S)
-    return not TEMPORARY.fullmatch(path.name) or path.parent != lock.path or _is_old(path)
+def _is_dead(entry: CacheEntry, lock: PathLock) -> bool:
+    """Whether whoever wrote temporary files does so no more."""
+    first = entry.files[0]
+    # Some file systems lock files for each machine alone; a builder writes all the time.
+    if lock.handle is None or entry.is_of_another:
+        return all(_is_old(path, _OLD_BUILDER_S) for path in entry.files)
+    return not TEMPORARY.fullmatch(first.name) or first.parent != lock.path or _is_old(first)

@@ -65,7 +65,7 @@ else:
     def _is_at(path: Path, handle: int) -> bool:
         try:
             return os.path.samestat(path.stat(), os.fstat(handle))
-        except FileNotFoundError:
+        except OSError:  # it is gone, perhaps by another machine
             return False
 
     def _close_lock(handle: int, path: Path) -> None:
@@ -194,4 +194,4 @@ def lock_file(path: Path) -> PathLock | None:
                 return None
             if lock.handle is None or _is_at(path, lock.handle):
                 return lock
-            lock.release()
+        lock.release()

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse import file_lock
+from glasshouse.cache_pruning import prune_cache
 from glasshouse.data import cache, unfinished_build
 from glasshouse.data.cache import Cached, cached_images, forget_files
 from glasshouse.data.fitting import Fitting
@@ -134,26 +136,31 @@ def test_an_interruption_while_it_is_verified_loses_nothing(paths: list[Path]) -
     assert progress.decoded == COUNT - STOP
 
 
-@pytest.mark.parametrize("at", ["survey_of_blocks", "write_record", "_put", "write_json"])
-@pytest.mark.parametrize("has_bad", [True, False])
+@pytest.mark.parametrize(
+    ("at", "has_bad"),
+    [
+        *((at, False) for at in ("survey_of_blocks", "write_record", "_put", "write_json")),
+        *((at, True) for at in ("survey_of_blocks", "write_record", "write_json")),
+    ],
+)
 def test_an_error_at_the_end_loses_nothing(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch, at: str, has_bad: bool
 ) -> None:
-    if has_bad:
-        paths[-1].write_bytes(b"no image")
+    if has_bad:  # the rows of all others are moved, as late as possible
+        paths[0].write_bytes(b"no image")
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
+    # So few images would be logged at the end only.
+    monkeypatch.setattr(unfinished_build, "_LINES", 1000)
     with monkeypatch.context() as patch:
         patch.setattr(cache, at, full)
         with pytest.raises(StorageError, match="No space left"):
             build(paths)
     progress = Progress()
-    expect(build(paths, progress), paths[: COUNT - has_bad])
-    assert progress.decoded == 0
-    build(paths, progress)
-    assert progress.seen[-1][0] == "verifying decoded images"
+    expect(build(paths, progress), paths[has_bad:])
+    assert {what for what, _, _ in progress.seen} == {"verifying decoded images"}
 
 
 def test_room_is_needed_only_for_what_is_missing(
@@ -167,7 +174,7 @@ def test_room_is_needed_only_for_what_is_missing(
     cached_images(paths, large, workers=1)
     row = 3 * 128 * 128
     assert needed[0] == COUNT * row
-    # Results come in any order, so that some rows before the last one may be missing.
+    # A file takes whole blocks of the disk.
     assert (COUNT - STOP) * row - 4096 * STOP <= needed[1] < COUNT * row
 
 
@@ -276,7 +283,7 @@ def test_files_that_are_being_decoded_are_not_forgotten(paths: list[Path]) -> No
         forget_files(paths)
         assert log.exists() and log.with_suffix("").exists()
     forget_files(paths)
-    assert not list(cache_folder().rglob(".building-*"))
+    assert not list(cache_folder().rglob(".building-*-*"))
 
 
 def test_builds_of_the_same_files_wait_and_others_do_not(paths: list[Path], tmp_path: Path) -> None:
@@ -311,15 +318,39 @@ def test_builds_of_the_same_files_wait_and_others_do_not(paths: list[Path], tmp_
     expect(build(paths), paths)
 
 
-def test_users_of_other_machines_have_builds_of_their_own(
+def test_builds_of_other_machines_are_copied_and_left_alone(
     paths: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log, _ = interrupt(paths)
+    paths[2].write_bytes(b"no image")
+    log, pixels = interrupt(paths)
+    before = log.read_bytes(), pixels.read_bytes()
     monkeypatch.setattr("platform.node", lambda: "another")
     progress = Progress()
-    build(paths, progress)
-    assert progress.decoded == COUNT
-    assert log.exists()
+    cached = build(paths, progress)
+    assert progress.decoded == COUNT - STOP
+    assert np.array_equal(cached.images[2], decoded(paths[3], 8, 8))
+    assert (log.read_bytes(), pixels.read_bytes()) == before
+
+
+def test_where_locks_are_of_a_machine_alone_no_build_is_shared_or_removed(
+    paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with builder_of(paths) as builder:
+        (lock,) = cache_folder().rglob(".building-*.lock")
+        (log,) = cache_folder().rglob(".building-*.jsonl")
+        # As if another machine, which knows of no lock, had ended a build of the same files.
+        lock.unlink()
+        progress = Progress()
+        cached = build(paths, progress)
+        # What it has written so far is used all the same.
+        assert progress.decoded == COUNT - STOP
+        assert log.exists() and log.with_suffix("").exists()
+        monkeypatch.setattr("platform.node", lambda: "another")
+        monkeypatch.setattr(file_lock, "_try_lock", lambda handle: True)
+        assert prune_cache(0).kept
+        assert log.exists() and log.with_suffix("").exists()
+        assert builder.poll() is None
+    assert np.array_equal(cached.images[0], decoded(paths[0], 8, 8))
 
 
 def test_where_there_are_no_locks_nothing_is_left_and_nothing_shared(

@@ -2,10 +2,9 @@
 
 An entry consists of ``<key>.pixels``, the images one after the other; ``<key>.survey``, what one
 pass over them found; and ``<key>.json``, the digests of their files and what the other two are
-verified by. The latter is written last, so that an entry that has it is complete. Two processes
-that need the same entry wait for each other, and one that was interrupted is continued. Next to
-the entries, an index remembers the digest of each file by its size, times and inode, so that 20,000
-files need not be read again.
+verified by: an entry is complete once it has all three. Two processes that need the same entry wait
+for each other, and an interrupted build is continued. Next to the entries, an index remembers the
+digest of each file by its size, times and inode, so that 20,000 files need not be read again.
 """
 
 import contextlib
@@ -147,23 +146,25 @@ def _build(
     """Decode or copy every image that is missing, survey all, and name them by their content."""
     paths, fitting = what.paths, what.fitting
     folder, file = _folder(fitting), build.pixels
-    missing = len(paths) * build.row_bytes - build.bytes_on_disk()
-    require_disk_space(folder, missing, f"the cache of {len(paths):,} images")
+    on_disk = build.bytes_on_disk()
+    what_for = f"{'the rest of ' if on_disk else ''}the cache of {len(paths):,} images"
+    require_disk_space(folder, len(paths) * build.row_bytes - on_disk, what_for)
     todo = _copy_known(build, paths, index, folder)
     _decode_rest(build, what, todo, index, how)
+    build.save()
     good = readable(paths, index)
     surveyed, checksum = survey_of_blocks(_blocks(build, good, len(paths), fitting), fitting)
-    # Not before: an interrupted build finds its rows where the log says.
-    _close_gaps(file, good, build.row_bytes)
-    # Otherwise a power failure could leave the new name with half of the pixels.
-    os.fsync(file.fileno())
-    # Windows does not rename a file that is open.
-    file.close()
     digests = [index[str(paths[number])].sha256 for number in good]
     record = _record_path(digests, fitting)
     # Nobody removes a record for want of pixels meanwhile.
     with locked_folder(folder):
         write_record(record, EntryRecord(digests, checksum, "", what.source), surveyed)
+        # As late as possible: an interrupted build finds its rows where the log says.
+        _close_gaps(file, good, build.row_bytes)
+        # Otherwise a power failure could leave the new name with half of the pixels.
+        os.fsync(file.fileno())
+        # Windows does not rename a file that is open.
+        file.close()
         _put(build.path, record.with_suffix(".pixels"))
         write_json(what.index_path, index)
         return _mapped(paths, fitting, index, surveyed)
@@ -232,18 +233,19 @@ def _decode_rest(
     how: tuple[Progress | None, int | None],
 ) -> None:
     progress, workers = how
-    # A file that is listed several times is decoded once: it could change in between.
-    positions: dict[str, list[int]] = {}
-    for number in todo:
-        positions.setdefault(str(what.paths[number]), []).append(number)
+    # A file that is listed several times is decoded once, for all: it could change in between.
+    positions: dict[str, list[int]] = {str(what.paths[number]): [] for number in todo}
+    for number, path in enumerate(map(str, what.paths)):
+        if path in positions:
+            positions[path].append(number)
     chosen = [what.paths[numbers[0]] for numbers in positions.values()]
     # Read before decoding: a file that is changed meanwhile will not match, and is decoded again.
     before = [file_stamp(path) for path in chosen]
     results = decode_files(chosen, what.fitting, workers=workers)
     for done, result in enumerate(results, start=1):
-        path = str(chosen[result.position])
+        name = str(chosen[result.position])
         header = result.header or Header(0, 0)
-        known = index[path] = KnownFile(
+        known = index[name] = KnownFile(
             *before[result.position],
             result.sha256,
             result.reason,
@@ -253,7 +255,7 @@ def _decode_rest(
             header.narrow,
         )
         # Results arrive in any order, so every image has a fixed place in the file.
-        for number in positions[path]:
+        for number in positions[name]:
             build.add(number, result.pixels, known)
         if progress:
             progress("decoding images", done, len(chosen))

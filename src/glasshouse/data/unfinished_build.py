@@ -1,17 +1,20 @@
 """The pixels of an entry that is being built, and a log from which an interrupted build continues.
 
-``.building-<key>-<owner>`` has a row of pixels for each file of a list, from which its key is made.
-The log next to it, ``.jsonl``, names the folder of the files, and has a line for each file that was
-decoded: its position in the list, a digest of its row, and what is remembered of it. A line is
-written after its pixels. Builders of a key hold the lock of ``.building-<key>.lock``; the owner, a
-user on a machine, keeps those apart whose file system does not lock files for all machines.
+``.building-<key>-<owner>-<number>`` has a row of pixels for each file of a list, from which the key
+is made; the number is random. The log next to it, ``.jsonl``, names the folder of the files, and
+has a line for each file that was decoded: its position in the list, a digest of its row, and what
+is remembered of it. A line is written after its pixels.
+
+Only who holds the lock of its log writes to a build, and takes over none of another owner: some
+file systems lock files for each machine alone. Rows are verified before they are used, wherever
+they come from. A further lock, of the files in any order, only spares others the same work.
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import platform
+import secrets
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from glasshouse.cache_contents import CacheEntry, builds_in, cache_folders
+from glasshouse.cache_contents import CacheEntry, builds_in, cache_folders, owner_of_builds
 from glasshouse.cache_pruning import remove_from_cache
 from glasshouse.data.embedded import ImageFile
 from glasshouse.data.file_index import FileIndex, KnownFile, known_file, unchanged
@@ -70,8 +73,7 @@ class Build:
 
     def row(self, position: int) -> bytes:
         """The pixels at a position."""
-        self.pixels.seek(position * self.row_bytes)
-        return self.pixels.read(self.row_bytes)
+        return _row(self.pixels, position, self.row_bytes)
 
     def save(self) -> None:
         """Have the log name every image that was added."""
@@ -97,38 +99,18 @@ def building(
     source: Path,
     progress: Progress | None = None,
 ) -> Iterator[Build]:
-    """The build of these files, which this process is the only one to write.
+    """A build of these files, to which this process alone writes.
 
-    It continues an earlier one that was interrupted, and waits for one that is under way. After an
-    error it is kept, else whatever is left of it is removed. source: the folder of the files.
-    Raises OSError.
+    It continues one of the same list that was interrupted, and waits for one of the same files that
+    is under way. After an error it is kept, else whatever is left of it is removed. source: the
+    folder of the files. Raises OSError.
     """
-    names = os.fsencode("\n".join(str(path.absolute()) for path in paths))
-    key = f"{_UNFINISHED}{sha256_of_bytes(names)[:32]}"
-    lock = _waited_for(folder / f"{key}{_LOCK}", len(paths), progress)
-    # Where there are no locks, others may build the same entry at the same time.
-    is_alone = lock.handle is not None
-    alone_at = folder / f"{_UNFINISHED}{os.getpid()}-{threading.get_ident()}"
-    path = folder / f"{key}-{_owner()}" if is_alone else alone_at
-    log = path.with_name(path.name + _LOG)
-    is_kept = is_alone
+    names = [str(path.absolute()) for path in paths]
+    lock = _waited_for(folder / f"{_UNFINISHED}{_key(sorted(names))}{_LOCK}", len(paths), progress)
     try:
-        with _opened(path, log if is_alone else Path(os.devnull), row_bytes, source) as build:
-            try:
-                if is_alone:
-                    _continue(build, paths, progress)
-                yield build
-                is_kept = False
-            finally:
-                # The disk may be full, and the pixels closed.
-                with contextlib.suppress(OSError, ValueError):
-                    build.save()
-                is_kept = is_kept and build.has_entries
+        with _own_log(folder, _key(names)) as log:
+            yield from _built(log, folder, paths, (row_bytes, source), progress)
     finally:
-        # The log last: pixels without one are of no use.
-        for each in () if is_kept else (path, log):
-            with contextlib.suppress(OSError):
-                each.unlink()
         with contextlib.suppress(OSError):
             lock.path.unlink()
         lock.release()
@@ -149,22 +131,74 @@ def _is_of(build: CacheEntry, source: Path) -> bool:
     return is_unknown or source in (other, *other.parents) or other in source.parents
 
 
+def _key(names: list[str]) -> str:
+    return sha256_of_bytes(os.fsencode("\n".join(names)))[:32]
+
+
 def _waited_for(path: Path, count: int, progress: Progress | None) -> PathLock:
-    what, tries = "waiting for another process that is decoding these images", 0
+    tries = 0
     while (lock := lock_file(path)) is None:
         tries += 1
         if progress and tries > _TRIES_UNTOLD:
-            progress(what, 0, count)
+            progress("waiting for another process that is decoding these images", 0, count)
         time.sleep(_RETRY_S)
-    if progress and tries > _TRIES_UNTOLD:
-        progress(what, count, count)
     return lock
 
 
-def _owner() -> str:
-    """A user on a machine."""
-    user = getattr(os, "getuid", lambda: "")()
-    return sha256_of_bytes(f"{platform.node()} {user}".encode())[:8]
+@contextmanager
+def _own_log(folder: Path, key: str) -> Iterator[Path | None]:
+    """The log of a build that was interrupted here, else of a new one; None without locks."""
+    start = f"{_UNFINISHED}{key}-{owner_of_builds()}-"
+    found = sorted(folder.glob(f"{start}*{_LOG}"), key=lambda log: -_size(log))
+    for log in (*found, folder / f"{start}{secrets.token_hex(4)}{_LOG}"):
+        lock = lock_file(log)
+        if lock is not None:
+            break
+    else:
+        raise AssertionError("nobody else has a new name")
+    try:
+        yield None if lock.handle is None else log
+    finally:
+        if lock.handle is None and not _size(log):
+            with contextlib.suppress(OSError):
+                log.unlink()
+        lock.release()
+
+
+def _size(log: Path) -> int:
+    with contextlib.suppress(OSError):
+        return log.stat().st_size
+    return 0
+
+
+def _built(
+    log: Path | None,
+    folder: Path,
+    paths: Sequence[ImageFile],
+    what: tuple[int, Path],
+    progress: Progress | None,
+) -> Iterator[Build]:
+    """The build of a log, which is kept after an error if anything is in it."""
+    number = f"{os.getpid()}-{threading.get_ident()}"
+    path = folder / f"{_UNFINISHED}{number}" if log is None else log.with_suffix("")
+    is_kept = True
+    try:
+        with _opened(path, Path(os.devnull) if log is None else log, *what) as build:
+            try:
+                if log is not None:
+                    _continue(build, log, paths, progress)
+                yield build
+                is_kept = False
+            finally:
+                # The disk may be full, and the pixels closed.
+                with contextlib.suppress(OSError, ValueError):
+                    build.save()
+                is_kept = is_kept and build.has_entries and log is not None
+    finally:
+        # The log last: pixels without one are of no use.
+        for each in () if is_kept else filter(None, (path, log)):
+            with contextlib.suppress(OSError):
+                each.unlink()
 
 
 @contextmanager
@@ -173,24 +207,54 @@ def _opened(path: Path, log: Path, row_bytes: int, source: Path) -> Iterator[Bui
     with path.open("r+b") as pixels, log.open("a+b") as lines:
         has_entries = lines.tell() > 0
         if not has_entries:
+            # Without locks, a name may have been somebody else's.
+            pixels.truncate()
             lines.write(json.dumps(str(source)).encode() + b"\n")
         yield Build(path, pixels, lines, row_bytes, has_entries=has_entries)
 
 
-def _continue(build: Build, paths: Sequence[ImageFile], progress: Progress | None) -> None:
-    """Take over what is known of unchanged files, and the rows that are intact."""
-    for position, digest, known in _entries(build.log):
-        if not 0 <= position < len(paths):
+def _continue(
+    build: Build, log: Path, paths: Sequence[ImageFile], progress: Progress | None
+) -> None:
+    """Take over what is known of unchanged files, and the rows that are intact.
+
+    Those of other builds of the list, by another user or on another machine, are copied.
+    """
+    _take_over(build, build.log, build.pixels, paths, progress)
+    # A line that was cut off must not be joined by the next one.
+    build.log.write(b"\n")
+    key = log.name[: len(_UNFINISHED) + 32]
+    for other in sorted(log.parent.glob(f"{key}-*{_LOG}")):
+        if other != log:
+            with (
+                contextlib.suppress(OSError),
+                other.open("rb") as lines,
+                other.with_suffix("").open("rb") as pixels,
+            ):
+                _take_over(build, lines, pixels, paths, progress)
+
+
+def _take_over(
+    build: Build,
+    log: IO[bytes],
+    pixels: IO[bytes],
+    paths: Sequence[ImageFile],
+    progress: Progress | None,
+) -> None:
+    for position, digest, known in _entries(log):
+        if not 0 <= position < len(paths) or position in build.rows:
             continue
         path = paths[position]
         if unchanged([path], {str(path): known}):
             build.index[str(path)] = known
-            if not known.reason and _digest(build.row(position)) == digest:
+            row = b"" if known.reason else _row(pixels, position, build.row_bytes)
+            is_intact = bool(row) and _digest(row) == digest
+            if is_intact and pixels is build.pixels:
                 build.rows.add(position)
+            elif is_intact:
+                build.add(position, row, known)
         if progress:
             progress("verifying decoded images", len(build.index), len(paths))
-    # A line that was cut off must not be joined by the next one.
-    build.log.write(b"\n")
 
 
 def _entries(log: IO[bytes]) -> Iterator[tuple[int, str, KnownFile]]:
@@ -200,6 +264,11 @@ def _entries(log: IO[bytes]) -> Iterator[tuple[int, str, KnownFile]]:
         with contextlib.suppress(ValueError, TypeError):
             position, digest, *known = json.loads(line)
             yield int(position), digest, known_file(*known)
+
+
+def _row(pixels: IO[bytes], position: int, row_bytes: int) -> bytes:
+    pixels.seek(position * row_bytes)
+    return pixels.read(row_bytes)
 
 
 def _digest(pixels: bytes) -> str:
