@@ -12,7 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
+from tests.data.shard_files import images_below
 from tests.journeys.command import (
     COMMAND,
     LONGEST_S,
@@ -58,6 +60,8 @@ early_stopping = 3
 gradient_clip = 1.0
 """
 LONG = ["--set", "train.epochs=40", "--set", "train.early_stopping=40"]
+# Steps so large that the loss does not fall for long.
+RISING = ["--set", "train.epochs=40", "--set", "train.early_stopping=2", "--set", "train.lr=0.1"]
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +104,44 @@ def test_every_number_of_processes_gives_the_same_bytes(
     # One process writes, and one tells.
     assert json.loads(done.stdout)["run"] == f"p{processes}"
     assert done.stderr.count("epoch 1/4") == 1
-    assert sorted(p.name for p in (run / "snapshots").iterdir()) == sorted(
-        p.name for p in (drawn / "snapshots").iterdir()
-    )
+    # All of it, as neither maps, nor pages, nor the strip hold a time.
+    assert images_below(run / "snapshots") == images_below(drawn / "snapshots")
+    assert len(list((drawn / "snapshots").glob("epoch-*/*.npy"))) == 2 * 5
+
+
+def stopped_early(folder: Path, out: str, processes: int, *more: str) -> dict[str, bytes]:
+    """The results of a run whose validation loss soon rises, long before its last epoch."""
+    done = glasshouse(*arguments(out, processes, *RISING, *more), cwd=folder)
+    losses = [epoch["validation_loss"] for epoch in epochs(folder / out)]
+    assert 2 < len(losses) < 40
+    assert losses.index(min(losses)) < len(losses) - 1
+    assert f"Training stopped early, after epoch {len(losses)} of 40" in done.stderr
+    return result_bytes(folder / out)
+
+
+@pytest.mark.slow
+def test_a_run_that_stops_early_keeps_the_same_epoch_in_several_processes(folder: Path) -> None:
+    alone = stopped_early(folder, "early1", 1)
+    assert stopped_early(folder, "early2", 2) == alone
+    assert epochs(folder / "early2") == epochs(folder / "early1")
+    # The best epoch was kept: the last one has other weights.
+    last = stopped_early(folder, "early-last", 1, "--set", "train.keep=last")
+    assert last["model.safetensors"] != alone["model.safetensors"]
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there are no two GPUs")
+def test_two_processes_with_a_gpu_each_give_the_bytes_of_one(folder: Path) -> None:
+    found = []
+    for processes in (1, 2):
+        out = f"gpus{processes}"
+        done = glasshouse(*arguments(out, processes, "--device", "cuda"), cwd=folder)
+        assert done.stderr.count("epoch 1/4") == 1
+        environment = json.loads((folder / out / "environment.json").read_text(encoding="utf-8"))
+        assert environment["device"] == torch.cuda.get_device_name(0)
+        found.append(result_bytes(folder / out))
+    assert found[0] == found[1]
 
 
 @pytest.mark.slow
