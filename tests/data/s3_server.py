@@ -14,10 +14,12 @@ Start = Callable[..., Any]
 class Flaky:
     """A WSGI application that fails a share of the requests for objects, and counts the others.
 
-    served: how often each object was sent in full. refuses: whether nobody may read objects.
+    served: how often each object was sent in full. refuses: whether nobody may do anything. hidden:
+    the end of the names of objects that are listed, but that nobody may read.
     """
 
     refuses = False
+    hidden: str | None = None
 
     def __init__(self, app: Callable[[dict[str, Any], Start], Answer], share: float) -> None:
         self.app, self.share = app, share
@@ -27,10 +29,10 @@ class Flaky:
         self.failed = 0
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Answer:
-        if self.refuses:
+        path = environ["PATH_INFO"]
+        if self.refuses or (self.hidden is not None and path.endswith(self.hidden)):
             start("403 Forbidden", [("Content-Type", "application/xml")])
             return [b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"]
-        path = environ["PATH_INFO"]
         is_object = environ["REQUEST_METHOD"] == "GET" and path.strip("/").count("/") > 0
         with self.lock:
             fails = self.random.random() < self.share

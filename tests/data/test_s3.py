@@ -1,6 +1,6 @@
 """A folder in an S3 bucket, with the real client and moto's server on this machine."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,19 +13,20 @@ from glasshouse.storage import cache_folder
 from tests.data.image_files import write_folder
 from tests.data.s3_server import Flaky, s3_server
 from tests.data.shard_files import images_below
+from tests.journeys.command import glasshouse_here
 
 pytest.importorskip("moto", reason="needs moto")
 s3fs = pytest.importorskip("s3fs", reason="needs the extra remote")
 # The client and the server leave connections to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-SECRET = "hush-hush-hush-hush"
+SECRET, NAME = "hush-hush-hush-hush", "AKIAHUSHHUSHHUSH"
 SETTINGS = DataSettings(image_size=8)
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAHUSHHUSHHUSH")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", NAME)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -96,3 +97,68 @@ def test_what_is_wrong_with_a_bucket_is_said(
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(DataError, match=r"no usable credentials.*AWS_PROFILE"):
         load_splits("s3://nowhere/x", SETTINGS)
+
+
+SHORT = ["--recipe", "small-cnn", "--epochs", "1", "--image-size", "8", "--device", "cpu"]
+
+
+def test_no_file_of_a_training_from_a_bucket_holds_its_keys(
+    server: Flaky, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    upload(write_folder(tmp_path / "folder", {"ant": 12, "bee": 12}), "trained")
+    run = tmp_path / "run"
+    code, output, errors = glasshouse_here(
+        ["train", "s3://trained/v1", *SHORT, "--snapshots", "1", "--out", str(run)], capsys
+    )
+    assert code == 0, errors
+    written = [path for place in (run, cache_folder()) for path in place.rglob("*")]
+    contents = {path: path.read_bytes() for path in written if path.is_file()}
+    # What says where the images are from says so without keys.
+    assert b"s3://trained/v1" in contents[run / "environment.json"]
+    assert run / "report.html" in contents and run / "model.safetensors" in contents
+    assert sum(path.suffix == ".png" and path.is_relative_to(cache_folder()) for path in contents)
+    for key in (SECRET, NAME):
+        assert key not in output + errors
+        assert not [path for path, data in contents.items() if key.encode() in data]
+
+
+def without_credentials(server: Flaky, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+def without_bucket(server: Flaky, monkeypatch: pytest.MonkeyPatch) -> None:
+    pass
+
+
+def with_one_hidden(server: Flaky, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.hidden = "bee/002.png"
+
+
+@pytest.mark.parametrize(
+    ("address", "prepare", "words"),
+    [
+        ("s3://closed/v1", without_credentials, "no usable credentials were found. Set AWS_ACCESS"),
+        ("s3://no-such-bucket/v1", without_bucket, "s3://no-such-bucket/v1 does not exist: "),
+        ("s3://closed/v1", with_one_hidden, "s3://closed/v1: access was refused: "),
+    ],
+)
+def test_a_training_that_cannot_read_its_bucket_says_why_and_leaves_no_run(
+    address: str,
+    prepare: Callable[[Flaky, pytest.MonkeyPatch], None],
+    words: str,
+    server: Flaky,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    upload(write_folder(tmp_path / "folder", {"ant": 3, "bee": 3}), "closed")
+    prepare(server, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for place in (["--out", "named"], []):
+        code, output, errors = glasshouse_here(["train", address, *SHORT, *place], capsys)
+        assert (code, output) == (3, ""), errors
+        assert words in errors
+        assert SECRET not in errors and NAME not in errors
+    assert not Path("named").exists()
+    assert not list(Path("runs").glob("*"))
