@@ -1,10 +1,13 @@
-"""A small local web server, with or without ranges, that may drop connections."""
+"""Small local web servers: of files, with or without ranges, and of a folder with its lists."""
 
 import http.server
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 
 @dataclass
@@ -28,7 +31,34 @@ def serving(files: Files) -> Iterator[str]:
         def log_message(self, *arguments: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    with _running(Handler) as address:
+        yield address
+
+
+@contextmanager
+def serving_folder(folder: Path, asked: Counter[tuple[str, str]]) -> Iterator[str]:
+    """The address of Python's own server of a folder; asked: counts (method, path)."""
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
+        def send_head(self) -> Any:
+            with lock:
+                asked[self.command, self.path] += 1
+            return super().send_head()
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    lock = threading.Lock()
+    with _running(Handler) as address:
+        yield address
+
+
+@contextmanager
+def _running(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     # Often, as its end waits for the next look.
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
