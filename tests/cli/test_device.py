@@ -7,16 +7,21 @@ import pytest
 import torch
 from PIL import Image
 
+from glasshouse.cli import named_classifier
 from glasshouse.cli.options import with_shorthands
 from glasshouse.errors import UsageError
 from glasshouse.models import devices
 from glasshouse.serving.service import server
+from glasshouse.training import features
+from glasshouse.workflow.compare import cross_validation
 from tests.journeys.command import glasshouse_here
+
+FOLDS = ["images", "--folds", "2", "--backbone", "resnet10t:weights=none,input_size=32"]
 
 
 @pytest.fixture
-def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of devices that commands ask for; the folder has an image and class folders."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, which has class folders."""
     random = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / "images" / name).mkdir(parents=True)
@@ -24,6 +29,12 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             pixels = random.integers(0, 256, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of devices that commands in that folder ask for."""
     names: list[str] = []
 
     def choose(name: str) -> torch.device:
@@ -70,6 +81,70 @@ def test_what_is_served_or_exported_stays_on_the_cpu(
         code, _, errors = glasshouse_here([verb, "cifar10-small", *options], capsys)
         assert code == 0, errors
         assert set(asked) == {"cpu"}, verb
+
+
+def test_a_service_computes_where_the_command_says(
+    asked: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "run", lambda *given: None)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    # Also where there are several models.
+    command = ["serve", "cifar10-small", "cifar10-tiny", "--port", "0", "--device", "cuda:1"]
+    code, _, errors = glasshouse_here(command, capsys)
+    assert code == 0, errors
+    assert set(asked) == {"cuda:1"} and len(asked) >= 2
+
+
+@pytest.mark.parametrize("verb", ["folds", "label-errors"])
+def test_features_for_folds_are_computed_where_the_command_says(
+    verb: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def choose(name: str) -> torch.device:
+        asked.append(name)
+        return torch.device("cpu")
+
+    # There only: a module that is first imported now would keep it.
+    monkeypatch.setattr(features, "choose_device", choose)
+    for option, expected in ((["--device", "cuda:1"], "cuda:1"), ([], "auto")):
+        asked.clear()
+        out = ["--out", f"out-{expected.replace(':', '-')}"]
+        code, _, errors = glasshouse_here([verb, *FOLDS, *option, *out], capsys)
+        assert code == 0, errors
+        assert asked == [expected]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["folds", *FOLDS, "--out", "out"],
+        ["label-errors", *FOLDS, "--out", "out"],
+        ["serve", "cifar10-small", "--port", "0"],
+        ["train", "images", "--image-size", "32", "--recipe", "small-cnn", "--out", "out"],
+    ],
+    ids=lambda command: str(command[0]),
+)
+def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(
+    command: list[str],
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def compute(*given: object, **more: object) -> None:
+        raise AssertionError("computed before the device was looked at")
+
+    # Features, folds, and the weights that are served.
+    monkeypatch.setattr(features, "inference_net", compute)
+    monkeypatch.setattr(cross_validation, "fold_logits", compute)
+    monkeypatch.setattr(named_classifier, "_classifier_named", compute)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    for device, reason in (("cuda:99", ""), ("warp", "unknown device type")):
+        code, output, errors = glasshouse_here([*command, "--device", device], capsys)
+        assert (code, output) == (2, ""), errors
+        assert f"device '{device}' is not available ({reason}" in errors
+        assert "Expected auto, cpu, cuda, cuda:1 and so on, or mps." in errors
+    assert not Path("out").exists()
 
 
 def test_training_and_folds_note_the_device_in_the_recipe() -> None:

@@ -151,3 +151,32 @@ def test_models_are_loaded_from_this_machine_or_with_a_key_only(serve: Any, tmp_
             headers["host"] = "photos.example"
         path = "/v2/repository/models/cifar10-small/unload"
         assert serve(*options).ask("POST", path, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_service_answers_as_predict_does_on_the_same_device(
+    device: str, serve: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = serve("--device", device)
+    model = started.service.models.find()
+    for net in (model.classifier.net, model.fast.net):
+        assert {p.device.type for p in net.parameters()} == {device}
+    # Several at once, which are answered together, and one alone.
+    images = [png(seed) for seed in range(5)]
+    files = [("images", (f"{i}.png", data, "image/png")) for i, data in enumerate(images)]
+    answers = started.ask("POST", "/predict?top=10", files=files).json()["predictions"]
+    headers = {"content-type": "image/png"}
+    lone = started.ask("POST", "/predict?top=10", content=images[0], headers=headers)
+    answers += lone.json()["predictions"]
+    paths = [tmp_path / f"{i}.png" for i in range(5)]
+    for path, data in zip(paths, images, strict=True):
+        path.write_bytes(data)
+    command = ["predict", "cifar10-small", *map(str, [*paths, paths[0]]), "--top", "10"]
+    code, output, errors = glasshouse_here([*command, "--device", device, "--json"], capsys)
+    assert code == 0, errors
+    for answer, offline in zip(answers, json.loads(output), strict=True):
+        expected = {each["class"]: each["probability"] for each in offline["top"]}
+        assert len(expected) == 10
+        assert {each["class"]: each["probability"] for each in answer["top"]} == pytest.approx(
+            expected, abs=1e-4
+        )
