@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from glasshouse.models.classifier import load_classifier
@@ -12,6 +13,7 @@ from glasshouse.models.devices import use_device
 from glasshouse.models.predict import load_predictions
 from glasshouse.serving.service import served_models
 from tests.journeys.command import glasshouse_here
+from tests.journeys.test_transfer import NET, photos as photos
 
 pytestmark = pytest.mark.gpu
 
@@ -50,3 +52,27 @@ def test_what_is_served_on_a_gpu_is_a_copy_on_the_gpu() -> None:
     )
     model = served_models.load_served(source, 16)
     assert {p.device.type for p in model.fast.net.parameters()} == {"cuda"}
+
+
+def test_folds_on_a_gpu_predict_what_those_on_the_cpu_do(
+    photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for device in ("cpu", "cuda"):
+        # What is cached serves every device, so each has a cache of its own here.
+        monkeypatch.setenv("GLASSHOUSE_CACHE", str(photos.parent / f"cache-{device}"))
+        out = photos.parent / device
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        command = ["folds", str(photos), "--backbone", NET, "--folds", "2", "--device", device]
+        code, _, errors = glasshouse_here(
+            [*command, "--set", "train.precision=fp32", "--out", str(out)], capsys
+        )
+        assert code == 0, errors
+        assert (torch.cuda.max_memory_allocated() > before) == (device == "cuda")
+        found.append(load_predictions(out / "predictions.safetensors"))
+    cpu, cuda = found
+    assert cuda.ids.tolist() == cpu.ids.tolist()
+    # The heads are fitted to features that differ by rounding, and two strengths may be equally
+    # good.
+    assert (cuda.logits.argmax(1) == cpu.logits.argmax(1)).mean() > 0.9

@@ -16,10 +16,13 @@ from glasshouse.models.libraries import torchvision_library
 from glasshouse.models.predict import predict_logits
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import AugmentSettings
+from glasshouse.training.adapting import adapt
+from glasshouse.training.features import extract, make_extractor
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.state import begin, load_checkpoint, save_checkpoint
 from tests.conftest import make_images
+from tests.training.test_features import FLOAT, SMALL
 from tests.training.test_loop import weights
 from tests.training.test_state import made
 
@@ -128,3 +131,22 @@ def test_the_first_steps_are_those_of_the_cpu(name: str, splits: Splits) -> None
         next(train(state, replace(setup, train=few)))
         found.append(predict_logits(state.net, setup.preprocessing, few.pixels))
     torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+
+
+def test_features_are_those_of_the_cpu(
+    splits: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, found = adapt(SMALL, splits.train).classifier, []
+    for device in ("cpu", "cuda"):
+        # What is cached serves every device, so each has a cache of its own here.
+        monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / device))
+        settings = FLOAT.model_copy(update={"device": device})
+        extractor = make_extractor(classifier, splits.train, settings)
+        assert extractor.device.type == device
+        assert {p.device.type for p in classifier.net.parameters()} == {"cpu"}
+        found.append(extract(extractor, splits.train, flips=True))
+    cpu, cuda = found
+    assert cpu.mirrored is not None and cuda.mirrored is not None
+    assert not np.array_equal(cpu.values, cpu.mirrored)
+    np.testing.assert_allclose(cuda.values, cpu.values, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(cuda.mirrored, cpu.mirrored, rtol=2e-3, atol=2e-3)
