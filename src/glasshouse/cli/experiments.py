@@ -11,17 +11,23 @@ from glasshouse.cli.signals import catch_signals
 from glasshouse.wording import duration, pluralize
 
 if TYPE_CHECKING:
+    from glasshouse.cluster.piecework import Piecework
     from glasshouse.evaluation.evaluation import AnyEvaluation
     from glasshouse.workflow.train.experiment import Result, TrainRequest
 
 
-def run_to_the_end(request: "TrainRequest", *, is_kept: bool = True) -> "Result":
+def run_to_the_end(
+    request: "TrainRequest", *, is_kept: bool = True, piecework: "Piecework | None" = None
+) -> "Result":
     """Open, fit and finish with progress; a signal saves the state and raises Interrupted.
 
-    is_kept: False for a temporary folder, whose path is then not printed.
+    is_kept: False for a temporary folder, whose path is then not printed. piecework: computes
+    blocks of features elsewhere, where the recipe asks for features.
     """
-    train = _run_features if request.recipe.transfer.way == "features" else _train
-    result = train(request, is_kept)
+    if request.recipe.transfer.way == "features":
+        result = _run_features(request, is_kept, piecework)
+    else:
+        result = _train(request, is_kept)
     say_how_it_ended(request, result.evaluation, len(result.predictions), is_kept=is_kept)
     return result
 
@@ -96,7 +102,9 @@ def say_time_used(minutes: float, started: float) -> None:
     )
 
 
-def _run_features(request: "TrainRequest", is_kept: bool) -> "Result":
+def _run_features(
+    request: "TrainRequest", is_kept: bool, piecework: "Piecework | None"
+) -> "Result":
     from glasshouse.errors import Interrupted
     from glasshouse.workflow.train.announcement import what_was_read
     from glasshouse.workflow.train.feature_run import run_features
@@ -105,11 +113,13 @@ def _run_features(request: "TrainRequest", is_kept: bool) -> "Result":
 
     try:
         with data_progress() as progress:
-            run = run_features(request, progress)
-    except KeyboardInterrupt as stopped:
+            run = run_features(request, progress, piecework=piecework)
+    except (KeyboardInterrupt, Interrupted) as stopped:
+        # Only work on a cluster notes a signal, and says which.
+        number = stopped.exit_code - 128 if isinstance(stopped, Interrupted) else signal.SIGINT
         how = f" Resume with: {resume_command_of(request)}" if is_kept else ""
         raise Interrupted(
-            f"stopped; the features computed so far are cached.{how}", signal.SIGINT
+            f"stopped; the features computed so far are cached.{how}", number
         ) from stopped
     with open_logs(request.logs, request, ()) as log:
         log.result(run.result.evaluation)

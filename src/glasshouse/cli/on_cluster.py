@@ -1,9 +1,9 @@
 """Commands whose pieces of work are done on a cluster, where --on names one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from glasshouse.wording import pluralize
 
@@ -52,7 +52,18 @@ def runner_on(on: str | None, requests: Sequence["TrainRequest"]) -> Iterator["R
         yield run
 
 
-def train_together_on(on: str, request: "TrainRequest", processes: int) -> "AnyEvaluation":
+def run_one(on: str | None, request: "TrainRequest", processes: int | None) -> "AnyEvaluation":
+    """Train one run: here, with features from a cluster, or in several processes of it."""
+    from glasshouse.cli.experiments import run_to_the_end
+    from glasshouse.cli.processes import as_first
+
+    if on is not None and request.recipe.transfer.way != "features":
+        return _train_together_on(on, request, processes or 1)
+    with as_first(), piecework_on(on, request.recipe.train.device) as piecework:
+        return run_to_the_end(request, piecework=piecework).evaluation
+
+
+def _train_together_on(on: str, request: "TrainRequest", processes: int) -> "AnyEvaluation":
     """Train one run in several processes of a cluster, with the progress of one that is local."""
     from glasshouse.cli.experiments import say_how_it_ended
     from glasshouse.cli.progress_bars import say
@@ -83,13 +94,22 @@ def piecework_on(on: str | None, device: str) -> Iterator["Piecework | None"]:
     from glasshouse.cli.progress_bars import say
     from glasshouse.cli.signals import catch_signals
     from glasshouse.cluster.piecework import at_the_same_time
+    from glasshouse.errors import Interrupted
 
-    with cluster_at(on, device) as cluster, catch_signals() as signal_received:
-        yield at_the_same_time(
-            cluster,
-            on_end=lambda ended, total: say(f"{ended} of {pluralize(total, 'piece')} ended"),
-            signal_received=signal_received,
-        )
+    def compute(work: Callable[..., Any], pieces: Iterable[tuple[Any, ...]]) -> Iterator[Any]:
+        # Only here: what this machine computes itself stops at once, as it does without a cluster.
+        with catch_signals() as signal_received:
+            yield from at_the_same_time(
+                cluster,
+                on_end=lambda ended, total: say(f"{ended} of {pluralize(total, 'piece')} ended"),
+                signal_received=signal_received,
+            )(work, pieces)
+            number = signal_received()
+        if number:
+            raise Interrupted("stopped before the end; repeat the command", number)
+
+    with cluster_at(on, device) as cluster:
+        yield compute
 
 
 @contextmanager

@@ -142,6 +142,7 @@ def train(
         # A resumed run keeps the plan that was made for it; its time budget has long run out.
         recipe, overrides, minutes = begun, [], None
     settings = _settings(recipe or begun or _usual_recipe(backbone, minutes), overrides)
+    _require_work_for_cluster(settings, on, seeds, processes)
     _require_fitting(settings, snapshots, net, minutes, processes if on else None)
     _require_places(source, settings, out, resume, offline, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
@@ -245,16 +246,25 @@ def _is_done_elsewhere(
         return together.is_done_elsewhere(processes)
     if minutes is not None:
         raise UsageError("--minutes measures this machine: use it without --on")
-    if seeds is None and processes is None:
-        raise UsageError(
-            "--on trains several runs at the same time, or one in several processes: add --seeds N "
-            "or --processes N"
-        )
     if seeds is not None and processes is not None:
         raise UsageError(
             "--on trains each seed in one process: use --seeds or --processes, not both"
         )
     return False
+
+
+def _require_work_for_cluster(
+    recipe: "Settings", on: str | None, seeds: int | None, processes: int | None
+) -> None:
+    """Raise UsageError for a training with nothing in it that a cluster could be dealt."""
+    from glasshouse.errors import UsageError
+
+    is_dealt = seeds is not None or processes is not None or recipe.transfer.way == "features"
+    if on is not None and not is_dealt:
+        raise UsageError(
+            "--on trains several runs at the same time, or one in several processes: add --seeds N "
+            "or --processes N"
+        )
 
 
 def _new_folder(source: str, recipe: "Settings", minutes: float | None) -> Path:
@@ -366,20 +376,15 @@ def _train(
 ) -> None:
     from dataclasses import asdict
 
-    from glasshouse.cli.experiments import run_to_the_end
     from glasshouse.cli.metrics_text import format_seeds
     from glasshouse.cli.named_classifier import warn_of_weights
-    from glasshouse.cli.on_cluster import runner_on, train_together_on
+    from glasshouse.cli.on_cluster import run_one, runner_on
     from glasshouse.evaluation.evaluation import to_json
     from glasshouse.workflow.compare.seeds import seed_requests, train_seeds
 
     warn_of_weights(request.recipe)
     if seeds is None:
-        if on is not None:
-            evaluation = train_together_on(on, request, processes or 1)
-        else:
-            with together.as_first():
-                evaluation = run_to_the_end(request).evaluation
+        evaluation = run_one(on, request, processes)
         if json:
             print_json({"run": str(request.out), **to_json(evaluation)})
         return

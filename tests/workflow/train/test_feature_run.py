@@ -1,11 +1,13 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from glasshouse.cluster.piecework import at_the_same_time
 from glasshouse.errors import DataError, ModelError, UsageError
 from glasshouse.evaluation.suspect_labels import suspect_labels
 from glasshouse.models.classifier import load_classifier
@@ -13,6 +15,7 @@ from glasshouse.models.predict import load_predictions, predict
 from glasshouse.models.views import Views
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import Recipe
+from glasshouse.training import features
 from glasshouse.training.operations import forward_flop
 from glasshouse.workflow.compare.backbones import compare_backbones
 from glasshouse.workflow.compare.cross_validation import cross_validate
@@ -27,6 +30,7 @@ from glasshouse.workflow.train.experiment import (
 )
 from glasshouse.workflow.train.feature_run import run_features
 from glasshouse.workflow.train.pretrained_setup import data_settings
+from tests.cluster.instead import Instead
 from tests.conftest import make_images
 
 SMALL = (
@@ -88,6 +92,31 @@ def test_features_go_from_files_to_a_report(photos: Path, tmp_path: Path) -> Non
     own = predict(classifier, run.splits.test)
     assert classifier.preprocessing.height == 32
     np.testing.assert_allclose(own.logits, stored.logits, atol=0.05)
+
+
+@pytest.mark.usefixtures("no_reports")
+def test_features_from_a_cluster_leave_the_files_of_the_local_path(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "_BLOCK_ROWS", 10)
+    monkeypatch.setattr(features, "_known", {})
+    cluster: Any = Instead()
+    for name, piecework in (("here", None), ("there", at_the_same_time(cluster))):
+        # Where no features are known.
+        monkeypatch.setenv("GLASSHOUSE_CACHE", str(tmp_path / f"cache of {name}"))
+        run_features(request(photos, tmp_path / name), piecework=piecework)
+    # Of each set with several blocks, what its extractor is made from is sent once.
+    assert [type(each).__name__ for each in cluster.sent].count("Origin") >= 2
+    here, there = (
+        {path.relative_to(tmp_path / name): path for path in (tmp_path / name).rglob("*")}
+        for name in ("here", "there")
+    )
+    assert here.keys() == there.keys()
+    # Those with measured times.
+    timed = {"environment.json", "heads.json", "cost.json"}
+    same = {name for name in here if name.name not in timed and here[name].is_file()}
+    assert {"model.safetensors", "predictions.safetensors"} < {name.name for name in same}
+    assert [name for name in same if here[name].read_bytes() != there[name].read_bytes()] == []
 
 
 @pytest.mark.usefixtures("no_reports")

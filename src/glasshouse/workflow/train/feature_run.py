@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from glasshouse.cluster.piecework import Piecework
 from glasshouse.data.images import ImageSet, Splits, take
 from glasshouse.errors import UsageError
 from glasshouse.models.classifier import Classifier
@@ -61,21 +62,29 @@ class FeatureRun:
     feature_seconds: float
 
 
-def run_features(request: TrainRequest, progress: Progress | None = None) -> FeatureRun:
+def run_features(
+    request: TrainRequest,
+    progress: Progress | None = None,
+    *,
+    piecework: Piecework | None = None,
+) -> FeatureRun:
     """Extract features, fit the heads of the recipe, keep the best, evaluate it and report.
 
     Cached features are reused, and an interrupted extraction resumes. progress: called with (what,
-    done, total). Raises UsageError and DataError as ``open_experiment`` does.
+    done, total). piecework: computes blocks of features elsewhere; the heads are fitted here.
+    Raises UsageError and DataError as ``open_experiment`` does.
     """
     try:
-        return _fitted_heads(request, progress)
+        return _fitted_heads(request, progress, piecework)
     except BaseException as error:
         # A refused request says nothing about the run that is in the folder.
         holding.release(request.out, None if isinstance(error, UsageError) else error)
         raise
 
 
-def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRun:
+def _fitted_heads(
+    request: TrainRequest, progress: Progress | None, piecework: Piecework | None
+) -> FeatureRun:
     before = claim_run(request)
     request = as_started(request, before)
     splits, classifier = first_classifier(request, progress)
@@ -84,7 +93,9 @@ def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRu
     write_start(request, splits, before, torch.get_num_threads())
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
-    features = split_features(extractor, splits, flips=recipe.transfer.flips, progress=progress)
+    features = split_features(
+        extractor, splits, flips=recipe.transfer.flips, progress=progress, piecework=piecework
+    )
     started = time.perf_counter()
     choice = choose_head(features.train, features.validation, head_settings(recipe))
     cost = {
@@ -113,23 +124,31 @@ def _fitted_heads(request: TrainRequest, progress: Progress | None) -> FeatureRu
 
 
 def split_features(
-    extractor: Extractor, splits: Splits, *, flips: bool, progress: Progress | None = None
+    extractor: Extractor,
+    splits: Splits,
+    *,
+    flips: bool,
+    progress: Progress | None = None,
+    piecework: Piecework | None = None,
 ) -> SplitFeatures:
     """Features of all three splits.
 
     flips: of mirrored training images as well, and of mirrored validation images where the split
-    is so small that it takes part in choosing heads.
+    is so small that it takes part in choosing heads. piecework: computes blocks of them elsewhere.
     """
     started = time.perf_counter()
     is_few = len(splits.validation) < FEW
     train, validation, test = (
-        extract(extractor, part, flips=flipped, progress=progress, name=f"{name} features")
+        extract(
+            extractor, part, flips=flipped, progress=progress, name=f"{name} features",
+            piecework=piecework,
+        )
         for name, part, flipped in (
             ("train", splits.train, flips),
             ("validation", splits.validation, flips and is_few),
             ("test", splits.test, False),
         )
-    )
+    )  # fmt: skip
     return SplitFeatures(train, validation, test, time.perf_counter() - started)
 
 
