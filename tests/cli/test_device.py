@@ -1,5 +1,6 @@
 """--device, which says where networks compute."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from glasshouse.cli import named_classifier
 from glasshouse.cli.options import with_shorthands
-from glasshouse.errors import UsageError
+from glasshouse.errors import DataError, UsageError
 from glasshouse.models import devices
 from glasshouse.serving.service import server
 from glasshouse.training import features
@@ -145,6 +146,34 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_computed(
         assert f"device '{device}' is not available ({reason}" in errors
         assert "Expected auto, cpu, cuda, cuda:1 and so on, or mps." in errors
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "worker"),
+    [
+        (
+            ["compare-backbones", "images", "--backbones", "resnet18,resnet34"],
+            "compare.backbones.compare_backbones",
+        ),
+        (["tune", "images", "--search", "train.lr=0.1,0.2"], "tune.tune.search_with"),
+        (["ladder", "images"], "compare.ladder.climb"),
+        (["lr-find", "images"], "train.range_test.find_recipe_lr"),
+    ],
+)
+@pytest.mark.usefixtures("asked")
+def test_the_device_of_a_command_arrives_where_it_trains(
+    command: list[str],
+    worker: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*given: object, **named: object) -> None:
+        raise DataError(f"{given} {named}")
+
+    monkeypatch.setattr(f"glasshouse.workflow.{worker}", stop)
+    code, _, errors = glasshouse_here([*command, "--device", "cuda:1"], capsys)
+    assert code == 3, errors
+    assert re.search(r"\bdevice='?cuda:1'", errors)
 
 
 def test_training_and_folds_note_the_device_in_the_recipe() -> None:

@@ -7,6 +7,7 @@ import typer
 
 from glasshouse.cli.options import (
     DataDir,
+    Device,
     Json,
     Offline,
     On,
@@ -15,6 +16,7 @@ from glasshouse.cli.options import (
     Source,
     backbone_overrides,
     print_json,
+    with_shorthands,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ def compare_backbones(
         typer.Option(help="A finished run on SOURCE to compare with; repeatable."),
     ] = None,
     recipe: Annotated[str, typer.Option(help="Recipe that fits the heads.")] = "transfer-features",
+    device: Device = None,
     set_: Set = None,
     on: On = None,
     out: Annotated[
@@ -64,7 +67,7 @@ def compare_backbones(
 
     require_address(on)
     specs = [*(backbone or []), *_listed(backbones or "")]
-    recipes = _recipes(recipe, specs, set_ or [], is_alone=not run)
+    recipes = _recipes(recipe, specs, with_shorthands(set_, device=device), is_alone=not run)
     early_checks.require_source(source, offline=offline)
     early_checks.require_finished(run or ())
     early_checks.require_file_name(out, ".html")

@@ -10,6 +10,7 @@ import typer
 from glasshouse.cli.options import (
     BatchSize,
     DataDir,
+    Device,
     ImageSize,
     Json,
     Offline,
@@ -35,6 +36,7 @@ def ladder(
     seeds: Annotated[int, typer.Option(min=1, help="Runs per step, each with its own seed.")] = 3,
     batch_size: BatchSize = None,
     image_size: ImageSize = None,
+    device: Device = None,
     set_: Set = None,
     on: On = None,
     out: Annotated[
@@ -62,7 +64,7 @@ def ladder(
     require_address(on)
 
     folder = out or early_checks.runs_folder(source) / f"{source_name(source)}-ladder"
-    overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
+    overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size, device=device)
     early_checks.require_network(load_recipe(FIRST_RECIPE, overrides))
     early_checks.require_folder_free_of_files(folder)
     early_checks.require_outside(out, source)

@@ -9,6 +9,7 @@ from glasshouse.cli.options import (
     DEFAULT_RECIPE,
     BatchSize,
     DataDir,
+    Device,
     ImageSize,
     Json,
     Offline,
@@ -30,6 +31,7 @@ def lr_find(
     recipe: Recipe = DEFAULT_RECIPE,
     batch_size: BatchSize = None,
     image_size: ImageSize = None,
+    device: Device = None,
     set_: Set = None,
     rule: Annotated[
         str, typer.Option(help="Reads the rate off the curve: minimum/10, valley or steepest.")
@@ -59,7 +61,7 @@ def lr_find(
 
     image = _image_path(out)
     require_rule(rule)
-    overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size)
+    overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size, device=device)
     settings = load_recipe(recipe, overrides)
     early_checks.require_source(source, offline=offline)
     early_checks.require_network(settings)

@@ -11,6 +11,7 @@ from glasshouse.cli.options import (
     DEFAULT_RECIPE,
     BatchSize,
     DataDir,
+    Device,
     Epochs,
     ImageSize,
     Json,
@@ -66,6 +67,7 @@ def tune(
     batch_size: BatchSize = None,
     lr: LearningRate = None,
     image_size: ImageSize = None,
+    device: Device = None,
     set_: Set = None,
     trials: Trials = 20,
     workers: Workers = None,
@@ -95,7 +97,7 @@ def tune(
     folder = out or early_checks.runs_folder(source) / usual
     space = tuple(parse_search(text) for text in search or ())
     overrides = with_shorthands(
-        set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size
+        set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size, device=device
     )
     require_space(recipe, overrides, space)
     for each in recipes_at_ends(recipe, overrides, space):
