@@ -3,7 +3,8 @@
     python bench/s3_source.py [images]
 
 Claim: every image is read, none twice but those in transit when the process was killed, the bytes
-in the cache are those of the same images in a local folder, and memory stays below 1 GiB.
+in the cache are those of the same images in a local folder, and memory stays below 1 GiB. So that
+this says something: requests did fail, the process was killed twice, and there were bytes.
 
 The server is moto's, on this machine; needs the extra dev.
 """
@@ -65,7 +66,7 @@ def read(source: str, env: dict[str, str], kill_at: float = float("inf")) -> tup
 
 
 def pixels(cache: Path) -> list[tuple[str, bytes]]:
-    return [(path.name, path.read_bytes()) for path in cache.rglob("*.pixels")]
+    return sorted((path.name, path.read_bytes()) for path in cache.rglob("*.pixels"))
 
 
 def main(count: int) -> bool:
@@ -89,12 +90,18 @@ def main(count: int) -> bool:
         read(str(folder), local)
         twice = sum(times - 1 for times in app.served.values())
         peak = max(memory for memory, _ in runs)
-        print(f"killed {sum(killed for _, killed in runs)} times; {app.failed} requests failed")
+        kills = sum(killed for _, killed in runs)
+        print(f"killed {kills} times; {app.failed} requests failed")
         print(f"{len(app.served):,} of {count:,} objects sent, {twice} of them again")
         print(f"{seconds:.1f} s in three processes; peak memory {peak:.0f} MiB")
-        equal = pixels(root / "remote") == pixels(root / "local")
+        found = pixels(root / "remote")
+        equal = found == pixels(root / "local")
+        size = sum(len(data) for _, data in found)
         held = [
+            judge("kills more or less than two", abs(kills - 2), 0, at_least=False),
+            judge("requests that failed", app.failed, 1),
             judge("images read", len(app.served), count),
+            judge("bytes of pixels compared, for each image", size / count, 3),
             judge("bytes are those of the folder", equal, 1),
             judge("objects sent again, in transit at a kill", twice, 2 * 16, at_least=False),
             judge("peak memory in MiB", peak, 1024, at_least=False),
