@@ -2,8 +2,9 @@
 
     python bench/many_processes.py [bytes | kills N | overhead | speed [RECIPE]]
 
-Claims: model and predictions have the same bytes for 1, 2, 4 and 8 processes, of digits, of a
-subset of CIFAR-10 and of a transfer run (the last two are read from GLASSHOUSE_DATA); so they have
+Claims: model and predictions have the same bytes for 1, 2, 4 and 8 processes, of digits, also where
+early stopping ends the training, of a subset of CIFAR-10 and of a transfer run (the last two are
+read from GLASSHOUSE_DATA); so they have
 after 50 kills of a random process at a random moment, each resumed with another number; a step
 takes at most 1.10 times that of DistributedDataParallel in as many processes; on two cores, two
 processes train `fast` at least 1.10 times as fast as one process with two threads, and the
@@ -38,6 +39,9 @@ EVERYTHING = [
     "augment.mixup=0.2", "augment.cutmix=0.5", "augment.rotation_range=10",
     "data.train_limit=600",
 ]  # fmt: skip
+# A rate at which the validation loss soon rises again.
+LONGEST = 40
+STOPPED = [f"train.epochs={LONGEST}", "train.early_stopping=1", "train.lr=0.01"]
 # With a recipe that has BatchNorm and dropout, the rest of what processes have to agree on.
 MORE = ["train.epochs=4", "train.lr=auto", "train.early_stopping=2", "data.train_limit=1500"]
 WEIGHTS = "weights/imagenet/mobilenetv2_100_tfsame.fp16.safetensors"
@@ -68,7 +72,10 @@ def sums(run: Path) -> tuple[str, ...]:
 
 def same_bytes(folder: Path) -> bool:
     data = os.environ.get("GLASSHOUSE_DATA")
-    cases = {"digits": command(folder / "digits", 1, EVERYTHING)}
+    cases = {
+        "digits": command(folder / "digits", 1, EVERYTHING),
+        "digits, stopped early": command(folder / "stopped", 1, [*EVERYTHING, *STOPPED]),
+    }
     if data:
         transfer = [*TRANSFER, f"model.pretrained.weights={data}/{WEIGHTS}"]
         cases["cifar10"] = [
@@ -81,7 +88,14 @@ def same_bytes(folder: Path) -> bool:
     else:
         print("GLASSHOUSE_DATA is not set: digits only")
     held = [alike(name, words) for name, words in cases.items()]
+    held.append(judge("runs that early stopping ended", stopped_early(folder), len(NUMBERS)))
     return all(held)
+
+
+def stopped_early(folder: Path) -> int:
+    """How many of the runs in which it is expected early stopping has ended."""
+    metrics = folder.glob("stopped-*/metrics.jsonl")
+    return sum(path.read_bytes().count(b"\n") < LONGEST for path in metrics)
 
 
 def alike(name: str, words: list[str]) -> bool:
@@ -121,8 +135,9 @@ def kills(folder: Path, count: int) -> bool:
         print(f"kill {done}: {number} processes, exit code {code}", flush=True)
         if (killed / "report.html").is_file():
             differing += check_and_forget(killed, whole)
+    number = draws.choice([n for n in NUMBERS if n != number])
     again = ["--resume"] if (killed / "recipe.toml").is_file() else []
-    subprocess.run([*command(killed, 4, settings), *again], check=True, capture_output=True)
+    subprocess.run([*command(killed, number, settings), *again], check=True, capture_output=True)
     differing += check_and_forget(killed, whole)
     return judge(f"runs with other bytes after {done} kills", differing, 0, at_least=False)
 
