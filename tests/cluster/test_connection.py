@@ -6,11 +6,13 @@ import socket
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from glasshouse.cluster import connection
+from glasshouse.cluster import connection, pieces
 from glasshouse.cluster.connection import connected, require_address
+from glasshouse.cluster.pieces import Cluster
 from glasshouse.cluster.versions import require_versions, version_reader
 from glasshouse.errors import UsageError
 
@@ -111,7 +113,11 @@ def test_a_cluster_that_is_started_here_has_a_token_and_no_dashboard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options: dict[str, object] = {}
-    ray = SimpleNamespace(init=lambda **given: options.update(given), shutdown=lambda: None)
+    ray = SimpleNamespace(
+        init=lambda **given: options.update(given),
+        shutdown=lambda: None,
+        nodes=lambda: [with_cores(1)],
+    )
     monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(connection, "read_versions", dict)
     monkeypatch.setattr(connection, "require_alike_nodes", lambda cluster: None)
@@ -122,6 +128,85 @@ def test_a_cluster_that_is_started_here_has_a_token_and_no_dashboard(
         assert options["address"] == "local" and options["include_dashboard"] is False
         assert os.environ["RAY_AUTH_MODE"] == "token"
         assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+
+
+def with_cores(count: float, *, is_alive: bool = True) -> dict[str, Any]:
+    names = {"NodeManagerHostname": "node", "NodeManagerAddress": "127.0.0.1"}
+    return {"Alive": is_alive, "Resources": {"CPU": count} if count else {}, **names}
+
+
+class Clock:
+    """A time that passes only while somebody sleeps, and what the nodes of a cluster are then."""
+
+    def __init__(self, joins_at: float) -> None:
+        self.joins_at, self.seconds = joins_at, 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def nodes(self) -> list[dict[str, Any]]:
+        has_joined = self.seconds >= self.joins_at
+        return [with_cores(0), with_cores(8, is_alive=False), *[with_cores(2)] * has_joined]
+
+
+@pytest.fixture
+def connect_at(monkeypatch: pytest.MonkeyPatch, ray_is_there: None) -> Any:
+    """What connects to a cluster with the nodes of a clock, and leaves what was said in a list."""
+
+    def connect(clock: Clock, said: list[str], device: str) -> Cluster:
+        ray = SimpleNamespace(
+            init=lambda **given: None,
+            shutdown=lambda: None,
+            nodes=clock.nodes,
+            cluster_resources=lambda: {"GPU": 1} if clock.seconds >= clock.joins_at else {},
+            remote=lambda work: FakeRemote(),
+            get=lambda found: {},
+        )
+        monkeypatch.setitem(sys.modules, "ray", ray)
+        monkeypatch.setattr(connection, "read_versions", dict)
+        monkeypatch.setattr(pieces, "version_reader", lambda: None)
+        monkeypatch.setattr(pieces, "_only_on", lambda node: None)
+        monkeypatch.setattr(
+            connection, "time", SimpleNamespace(monotonic=lambda: clock.seconds, sleep=clock.sleep)
+        )
+        with connected("auto", device=device, say=said.append) as cluster:
+            return cluster
+
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    return connect
+
+
+class FakeRemote:
+    """What stands for a function that a node runs."""
+
+    def options(self, **given: object) -> "FakeRemote":
+        return self
+
+    def remote(self) -> None:
+        pass
+
+
+def test_a_cluster_whose_workers_are_there_is_not_waited_for(connect_at: Any) -> None:
+    clock, said = Clock(joins_at=0), list[str]()
+    connect_at(clock, said, "cpu")
+    assert said == [] and clock.seconds == 0
+
+
+def test_the_first_worker_is_waited_for_with_one_line(connect_at: Any) -> None:
+    clock, said = Clock(joins_at=200), list[str]()
+    # Whether the cluster has GPUs is known when it has joined, too.
+    assert connect_at(clock, said, "cuda").gpus == 1
+    assert len(said) == 1 and "first worker of the cluster, for at most 5 minutes" in said[0]
+    assert clock.seconds == 200
+
+
+def test_a_cluster_that_stays_without_workers_is_refused_after_some_minutes(
+    connect_at: Any,
+) -> None:
+    clock, said = Clock(joins_at=1000), list[str]()
+    with pytest.raises(UsageError, match="no node of the cluster has more than 0"):
+        connect_at(clock, said, "cpu")
+    assert len(said) == 1 and clock.seconds == 300
 
 
 def test_other_versions_are_named_with_the_node() -> None:

@@ -22,7 +22,7 @@ def cluster_at(address: str, device: str) -> Iterator["Cluster"]:
     from glasshouse.cli.progress_bars import say
     from glasshouse.cluster.connection import connected
 
-    with connected(address, device=device) as cluster:
+    with connected(address, device=device, say=say) as cluster:
         say(f"cluster {address}: {pluralize(cluster.places, 'piece')} of work at the same time")
         yield cluster
 

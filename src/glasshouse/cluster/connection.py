@@ -8,8 +8,9 @@ import secrets
 import shutil
 import socket
 import tempfile
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,13 @@ from typing import Any
 import psutil
 
 from glasshouse.child_python import child_environment
-from glasshouse.cluster.pieces import Cluster, Terms, read_versions, require_alike_nodes
+from glasshouse.cluster.pieces import (
+    Cluster,
+    Terms,
+    most_cores,
+    read_versions,
+    require_alike_nodes,
+)
 from glasshouse.errors import UsageError
 
 LOCAL = "ray"
@@ -25,6 +32,7 @@ _CLIENT = "ray://"
 _ADDRESS = re.compile(r"(ray://)?[^:/\s]+:\d+|auto")
 _STORE_BYTES = 200_000_000
 _REACHED_S, _STARTS = 15, 3
+_FIRST_WORKER_MINUTES, _POLL_S = 5, 1
 _TOKEN_FILE = Path(".ray") / "auth_token"
 # With which Ray starts each process of a node.
 _BELONGS_TO = "--gcs-address="
@@ -48,16 +56,20 @@ def require_address(address: str | None) -> None:
 
 
 @contextmanager
-def connected(address: str, *, device: str = "cpu") -> Iterator[Cluster]:
+def connected(
+    address: str, *, device: str = "cpu", say: Callable[[str], None] = lambda text: None
+) -> Iterator[Cluster]:
     """A context with the cluster at an address, whose machines have the versions of this one.
 
     Each piece of work takes as many cores as OMP_NUM_THREADS says, else one, and a GPU where the
-    device asks for one. Raises UsageError where there is no such cluster.
+    device asks for one. Where no node has a core yet, `say` is called with what is waited for.
+    Raises UsageError where there is no such cluster.
     """
     require_address(address)
     threads = _threads()
     _set_environment(address)
     with _initialised(address) as ray:
+        _await_worker(ray, say)
         cluster = Cluster(ray, Terms(read_versions(), threads), _gpus(ray, device))
         require_alike_nodes(cluster)
         yield cluster
@@ -68,6 +80,20 @@ def _threads() -> int:
     if not given.isdecimal() or int(given) < 1:
         raise UsageError(f"OMP_NUM_THREADS is {given}: expected a number of threads per piece")
     return int(given)
+
+
+def _await_worker(ray: Any, say: Callable[[str], None]) -> None:
+    """Return once a node has a core, or after some minutes."""
+    # A head may have been started without cores, and workers may need minutes to join it.
+    if most_cores(ray):
+        return
+    say(
+        "waiting for the first worker of the cluster, for at most "
+        f"{_FIRST_WORKER_MINUTES} minutes: none of its nodes has a core"
+    )
+    begun = time.monotonic()
+    while not most_cores(ray) and time.monotonic() - begun < 60 * _FIRST_WORKER_MINUTES:
+        time.sleep(_POLL_S)
 
 
 def _gpus(ray: Any, device: str) -> int:

@@ -155,10 +155,14 @@ def read_versions() -> Versions:
     return version_reader()()
 
 
+def most_cores(ray: Any) -> float:
+    """How many cores the node has that has the most; 0 where no node has any."""
+    return max((_cores(node) for node in _living(ray)), default=0)
+
+
 def require_alike_nodes(cluster: Cluster) -> None:
     """Raise UsageError unless every node has the versions, and one the cores of a piece."""
-    nodes = [node for node in cluster.ray.nodes() if node["Alive"]]
-    cores = max((node["Resources"].get("CPU", 0) for node in nodes), default=0)
+    cores = most_cores(cluster.ray)
     if cores < cluster.terms.threads:
         raise UsageError(
             f"a piece of work takes {cluster.terms.threads} cores, as OMP_NUM_THREADS says, but no "
@@ -167,8 +171,8 @@ def require_alike_nodes(cluster: Cluster) -> None:
     read = cluster.ray.remote(version_reader())
     found = [
         (node, read.options(num_cpus=0, scheduling_strategy=_only_on(node)).remote())
-        for node in nodes
-        if node["Resources"].get("CPU", 0)
+        for node in _living(cluster.ray)
+        if _cores(node)
     ]
     for node, versions in found:
         try:
@@ -177,6 +181,14 @@ def require_alike_nodes(cluster: Cluster) -> None:
             continue  # It has left; what runs on one that comes back is checked again.
         require_versions(f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})", theirs,
                       cluster.terms.versions)  # fmt: skip
+
+
+def _living(ray: Any) -> list[dict[str, Any]]:
+    return [node for node in ray.nodes() if node["Alive"]]
+
+
+def _cores(node: dict[str, Any]) -> float:
+    return float(node["Resources"].get("CPU", 0))
 
 
 def _only_on(node: dict[str, Any]) -> Any:
