@@ -14,8 +14,11 @@ STORE_BYTES = 100_000_000
 
 
 @contextmanager
-def two_nodes(*modules: ModuleType) -> Iterator[Any]:
-    """A cluster that `connected` can be given the address of; modules: sent by their code."""
+def two_nodes(*modules: ModuleType, client_port: int | None = None) -> Iterator[Any]:
+    """A cluster that `connected` can be given the address of; modules: sent by their code.
+
+    client_port: that of an address that begins with ray://, where there has to be one.
+    """
     # Ray reads them when it is imported.
     os.environ["RAY_AUTH_MODE"] = "token"
     os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
@@ -26,9 +29,8 @@ def two_nodes(*modules: ModuleType) -> Iterator[Any]:
     for module in modules:
         ray.cloudpickle.register_pickle_by_value(module)
     node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": STORE_BYTES}
-    cluster: Any = Cluster(
-        initialize_head=True, head_node_args={**node, "include_dashboard": False}
-    )
+    head = {**node, "include_dashboard": False, "ray_client_server_port": client_port}
+    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
     try:
         cluster.add_node(**node)
         cluster.wait_for_nodes()
