@@ -12,7 +12,7 @@ from PIL import Image
 
 from glasshouse.cli import image_paths as module
 from glasshouse.cli.early_checks import require_images
-from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_chunks
+from glasshouse.cli.image_paths import end_with_bad_files, image_paths, readable_batches
 from glasshouse.errors import BadImage, DataError, GlasshouseWarning
 from glasshouse.models.bundled import load_bundled
 from glasshouse.models.known_names import EXAMPLE_PHOTO, bundled_names
@@ -90,17 +90,17 @@ def test_nothing_left_is_an_error_that_names_the_arguments(folder: Path) -> None
         image_paths([Path("*.gif")])
 
 
-def test_chunks_hold_a_bounded_number_of_images_and_bad_files_are_collected(
+def test_batches_hold_a_bounded_number_of_images_and_bad_files_are_collected(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_CHUNK", 8)
+    monkeypatch.setattr(module, "_DECODED", 16)
     classifier = load_bundled(bundled_names()[0])
     bad: list[BadImage] = []
     paths = image_paths([Path("deep")])
-    chunks = list(readable_chunks(paths, classifier, bad))
-    assert [len(names) for names, _ in chunks] == [8, 8, 4]
-    assert [name for names, _ in chunks for name in names] == paths[:20]
-    for names, pixels in chunks:
+    batches = list(readable_batches(paths, classifier, bad, most=8))
+    assert [len(names) for names, _ in batches] == [8, 8, 4]
+    assert [name for names, _ in batches for name in names] == paths[:20]
+    for names, pixels in batches:
         assert np.array_equal(pixels, read_images(names, classifier))
     (error,) = bad
     assert str(error).startswith("deep/words.png: not an image")
@@ -152,8 +152,8 @@ def test_a_path_that_is_too_long_is_a_bad_file_like_others(
     require_images(names)
     classifier = classifier_of(pooled_net())
     bad: list[BadImage] = []
-    chunks = list(readable_chunks(image_paths([long, folder]), classifier, bad))
-    assert sum(len(paths) for paths, _ in chunks) >= 1
+    batches = list(readable_batches(image_paths([long, folder]), classifier, bad, most=8))
+    assert sum(len(paths) for paths, _ in batches) >= 1
     assert any(each.path == str(long) and "name too long" in each.reason for each in bad)
 
 

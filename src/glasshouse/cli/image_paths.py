@@ -1,6 +1,7 @@
 """Image files named by paths, folders, quoted patterns, or a list on standard input."""
 
 import glob
+import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from glasshouse.data.decode import Pixels
     from glasshouse.models.classifier import Classifier
 
-# Images in memory at the same time: those of one forward pass.
-_CHUNK = 256
+# Images in memory at the same time.
+_DECODED = 256
 
 
 def image_paths(names: Sequence[Path]) -> list[Path]:
@@ -31,25 +32,28 @@ def image_paths(names: Sequence[Path]) -> list[Path]:
     return found
 
 
-def readable_chunks(
-    paths: Sequence[Path], classifier: "Classifier", bad: list[BadImage]
+def readable_batches(
+    paths: Sequence[Path], classifier: "Classifier", bad: list[BadImage], *, most: int
 ) -> "Iterator[tuple[list[Path], Pixels]]":
-    """Chunks of files that could be read, with their images; the others are added to bad."""
+    """Batches of files that could be read, with their images; the others are added to bad.
+
+    most: files of a batch.
+    """
     import numpy as np
 
-    from glasshouse.workflow.use.image_files import read_image_files
+    from glasshouse.workflow.use.image_files import batches_of, read_image_files
 
-    for start in range(0, len(paths), _CHUNK):
-        chunk = paths[start : start + _CHUNK]
-        # Pairs, not a dict: a file may be named twice.
-        read: list[tuple[Path, Pixels]] = []
-        for path, result in zip(chunk, read_image_files(chunk, classifier), strict=True):
-            if isinstance(result, BadImage):
-                bad.append(result)
-            else:
-                read.append((path, result))
-        if read:
-            yield [path for path, _ in read], np.stack([pixels for _, pixels in read])
+    batches = batches_of(paths, most)
+    while together := list(itertools.islice(batches, max(1, _DECODED // most))):
+        # Many at once, as decoding processes have to be started.
+        decoded = iter(read_image_files([*itertools.chain(*together)], classifier))
+        for batch in together:
+            # Pairs, not a dict: a file may be named twice.
+            pairs = list(zip(batch, itertools.islice(decoded, len(batch)), strict=True))
+            bad += [found for _, found in pairs if isinstance(found, BadImage)]
+            read = [(path, found) for path, found in pairs if not isinstance(found, BadImage)]
+            if read:
+                yield [path for path, _ in read], np.stack([pixels for _, pixels in read])
 
 
 def end_with_bad_files(bad: Sequence[BadImage]) -> None:

@@ -37,7 +37,7 @@ def done_with_photos(
 ) -> Iterator[Result]:
     """The results of the photos in order; files that cannot be read are added to bad.
 
-    work: of the classifier, some names and their pixels; most: of how many at once, on a cluster.
+    work: of the classifier, some names and their pixels; most: of how many at once.
     """
     if place.on is not None:
         from glasshouse.workflow.use.photo_pieces import PhotoJob
@@ -46,9 +46,9 @@ def done_with_photos(
             place.on, PhotoJob(classifier, place.device, work), paths, bad, most
         )
         return
-    from glasshouse.cli.image_paths import readable_chunks
+    from glasshouse.cli.image_paths import readable_batches
 
-    for names, pixels in readable_chunks(paths, classifier, bad):
+    for names, pixels in readable_batches(paths, classifier, bad, most=most):
         yield from work(classifier, names, pixels)
 
 

@@ -1,6 +1,7 @@
 """Many image files for a classifier, decoded on all processors."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,29 @@ from glasshouse.errors import BadImage
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.preprocessing import Preprocessing, preprocess
 
+# Of the files of a batch.
+_MOST_BYTES = 32 << 20
 # Starting the decoding processes takes longer than decoding fewer files than this.
 _WORTH_PROCESSES = 16
+
+
+def batches_of(paths: Sequence[Path], most: int) -> Iterator[list[Path]]:
+    """Consecutive files, at most so many and about 32 MB at a time.
+
+    Answers of other batches may differ in their last digit, so that all who predict files take
+    these.
+    """
+    batch: list[Path] = []
+    size = 0
+    for path in paths:
+        batch.append(path)
+        with contextlib.suppress(OSError):
+            size += path.stat().st_size
+        if len(batch) == most or size >= _MOST_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def read_image_files(paths: Sequence[Path], classifier: Classifier) -> list[Pixels | BadImage]:

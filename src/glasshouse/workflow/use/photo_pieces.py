@@ -26,11 +26,10 @@ from glasshouse.models.classifier import Classifier
 from glasshouse.models.devices import use_device
 from glasshouse.models.preprocessing import preprocess
 from glasshouse.workflow.use.explain_files import Explained
+from glasshouse.workflow.use.image_files import batches_of
 
 Result = TypeVar("Result")
 Work = Callable[[Classifier, list[Path], Pixels], Iterable[Result]]
-
-_MOST_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,8 @@ def done_on(
     for module in own_modules(job.classifier.net):
         cluster.send_code(module)
     compute = at_the_same_time(cluster, signal_received=signal_received)
-    pieces = ((job, files) for files in _pieces(paths, most))
+    # Read when their turn has come.
+    pieces = ((job, [(path, _read(path)) for path in each]) for each in batches_of(paths, most))
     for found, unread in compute(_done, pieces):
         bad += unread
         yield from found
@@ -113,20 +113,6 @@ def with_files(explain: Callable[[Path], Sequence[Explained]]) -> SentExplanatio
 
 # The bytes of a file, or why it cannot be read, by its path.
 _File = tuple[Path, bytes | BadImage]
-
-
-def _pieces(paths: Sequence[Path], most: int) -> Iterator[list[_File]]:
-    piece: list[_File] = []
-    size = 0
-    for path in paths:
-        data = _read(path)
-        piece.append((path, data))
-        size += len(data) if isinstance(data, bytes) else 0
-        if len(piece) == most or size >= _MOST_BYTES:
-            yield piece
-            piece, size = [], 0
-    if piece:
-        yield piece
 
 
 def _read(path: Path) -> bytes | BadImage:
