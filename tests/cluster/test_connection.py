@@ -204,7 +204,9 @@ def test_a_cluster_that_stays_without_workers_is_refused_after_some_minutes(
     connect_at: Any,
 ) -> None:
     clock, said = Clock(joins_at=1000), list[str]()
-    with pytest.raises(UsageError, match="no node of the cluster has more than 0"):
+    with pytest.raises(
+        UsageError, match="no node of the cluster has a core to work with: start workers"
+    ):
         connect_at(clock, said, "cpu")
     assert len(said) == 1 and clock.seconds == 300
 

@@ -163,6 +163,8 @@ def most_cores(ray: Any) -> float:
 def require_alike_nodes(cluster: Cluster) -> None:
     """Raise UsageError unless every node has the versions, and one the cores of a piece."""
     cores = most_cores(cluster.ray)
+    if not cores:
+        raise UsageError("no node of the cluster has a core to work with: start workers first")
     if cores < cluster.terms.threads:
         raise UsageError(
             f"a piece of work takes {cluster.terms.threads} cores, as OMP_NUM_THREADS says, but no "
