@@ -20,7 +20,7 @@ _WORTH_PROCESSES = 16
 
 
 def batches_of(paths: Sequence[Path], most: int) -> Iterator[list[Path]]:
-    """Consecutive files, at most so many and about 32 MB at a time.
+    """Consecutive files, at most this many and about 32 MB at a time.
 
     Answers of other batches may differ in their last digit, so that all who predict files take
     these.
