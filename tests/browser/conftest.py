@@ -189,6 +189,12 @@ def set_width(browser: WebDriver, width: int, height: int = 900) -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", settings)
 
 
+def prefer(browser: WebDriver, theme: str) -> None:
+    """Emulate a system that prefers light or dark."""
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
 def count(browser: WebDriver, css: str) -> int:
     """How many elements there are."""
     return len(browser.find_elements(By.CSS_SELECTOR, css))

@@ -11,13 +11,14 @@ from tests.browser.conftest import (
     WIDTHS,
     click,
     find,
+    prefer,
     read_text,
     require_fits,
     set_width,
     type_into,
     wait_for,
 )
-from tests.browser.test_reports import broken_images, prefer
+from tests.browser.test_reports import broken_images
 
 pytestmark = pytest.mark.browser
 

@@ -13,6 +13,7 @@ from tests.browser.conftest import (
     click,
     find,
     find_words,
+    prefer,
     require_fits,
     set_width,
     wait_for,
@@ -86,8 +87,7 @@ def test_every_page_of_trained_runs_fits_and_can_be_read(
 ) -> None:
     for name in ("first", "second"):
         trained_run(tmp_path / "runs" / name)
-    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    prefer(chromium, theme)
     address = start_workbench(tmp_path / "runs")
     for path, last in (
         ("/", "a.gh-run"),

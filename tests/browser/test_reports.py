@@ -7,7 +7,7 @@ from selenium.webdriver.chrome.webdriver import WebDriver
 from selenium.webdriver.common.by import By
 
 from glasshouse.runs import folder as runs
-from tests.browser.conftest import WIDTHS, find, require_fits, set_width, wait_for
+from tests.browser.conftest import WIDTHS, find, prefer, require_fits, set_width, wait_for
 from tests.serving.runs import train_small
 
 pytestmark = pytest.mark.browser
@@ -32,11 +32,6 @@ def test_a_report_opens_without_a_server_at_every_width(
     for link in chromium.find_elements(By.CSS_SELECTOR, "a[href]"):
         address = str(link.get_attribute("href"))
         assert address.startswith("file:"), address
-
-
-def prefer(browser: WebDriver, theme: str) -> None:
-    feature = {"name": "prefers-color-scheme", "value": theme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
 
 
 def broken_images(browser: WebDriver) -> int:

@@ -21,6 +21,7 @@ from tests.browser.conftest import (
     count,
     find,
     find_words,
+    prefer,
     require_fits,
     set_width,
     type_into,
@@ -108,8 +109,7 @@ def test_the_row_under_the_pointer_keeps_its_text(
 ) -> None:
     for name in ("alpha", "beta"):
         write_run(tmp_path / "runs" / name)
-    media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    prefer(chromium, theme)
     chromium.get(start_workbench(tmp_path / "runs"))
     for css in ("a.gh-run", "tbody .gh-status", "tbody td:last-child"):
         assert contrast(chromium, css) > 90, css
