@@ -253,6 +253,20 @@ def test_rows_of_one_file_listed_twice_are_each_in_their_place(paths: list[Path]
     expect(build(twice), twice)
 
 
+def test_a_file_that_is_listed_twice_is_never_two_images(paths: list[Path]) -> None:
+    twice = [*paths[:STOP], paths[0]]
+    log, _ = interrupt(twice, Progress(STOP - 1))
+    lines = log.read_bytes().splitlines(keepends=True)
+    # As if the process had been killed between its two places.
+    log.write_bytes(b"".join(line for line in lines if not line.startswith(b"[%d," % STOP)))
+
+    def change(what: str, done: int, total: int) -> None:
+        if (what, done) == ("verifying decoded images", 1):
+            Image.fromarray(255 - scene(8, 8)).save(paths[0])
+
+    expect(build(twice, change), twice)
+
+
 def test_files_that_are_forgotten_are_all_read_again(paths: list[Path], tmp_path: Path) -> None:
     interrupt(paths)
     forget_files([tmp_path / "elsewhere" / "a" / "x.png"])
@@ -286,7 +300,10 @@ def test_files_that_are_being_decoded_are_not_forgotten(paths: list[Path]) -> No
     assert not list(cache_folder().rglob(".building-*-*"))
 
 
-def test_builds_of_the_same_files_wait_and_others_do_not(paths: list[Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", [1, -1])
+def test_builds_of_the_same_files_in_any_order_wait_and_others_do_not(
+    paths: list[Path], tmp_path: Path, order: int
+) -> None:
     others = sorted((write_folder(tmp_path / "others", {"dog": 3}) / "dog").iterdir())
     reached, go_on, waits = threading.Event(), threading.Event(), threading.Event()
     decoded_by: list[str] = []
@@ -303,7 +320,8 @@ def test_builds_of_the_same_files_wait_and_others_do_not(paths: list[Path], tmp_
         else:
             decoded_by.append("second")
 
-    threads = [threading.Thread(target=build, args=(paths, each)) for each in (pause, show)]
+    todo = ((paths, pause), (paths[::order], show))
+    threads = [threading.Thread(target=build, args=each) for each in todo]
     threads[0].start()
     assert reached.wait(PATIENCE_S)
     threads[1].start()

@@ -116,6 +116,22 @@ def test_a_pass_that_runs_alone_has_twice_as_many_threads(
     assert len(chosen) == 3 and chosen[-1] == 2
 
 
+@pytest.mark.parametrize(("is_wide", "threads"), [(False, 2), (True, 4)])
+def test_a_lone_image_has_as_many_threads_as_were_faster(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch, is_wide: bool, threads: int
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(Stopwatch, "is_wide_faster", lambda self: is_wide)
+    service = make_service(classifier, "tiny", Limits(passes=3, threads=2, max_batch=1))
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    ask = Caller(create_api(service))
+    # In the predictor's thread, then in the event loop.
+    for seconds in (1.0, 0.001):
+        service.models.find().stopwatch.seconds = seconds
+        assert ask("POST", "/predict", content=png(0), headers=RAW).status_code == 200
+    assert chosen == [threads, threads]
+
+
 @dataclass(frozen=True)
 class Watched:
     """A service, one caller of it, and the threads that its passes ran in."""
