@@ -20,6 +20,8 @@ from glasshouse.cache_pruning import (
     remove_all_leftovers,
     shrink_cache,
 )
+from glasshouse.cluster.kept_results import kept_results
+from glasshouse.cluster.pieces import Outcome
 from glasshouse.data.cache import Cached, cached_images
 from glasshouse.data.fitting import Fitting
 from glasshouse.errors import StorageError, UsageError
@@ -129,6 +131,27 @@ def test_entries_are_listed_with_what_they_are_how_large_and_what_from(source: P
     assert (features.what, features.source) == ("features", "resnet18, 4 images")
     assert {entry.state for entry in list_cache()} == {"complete"}
     assert abs(images.used - time.time()) < 600
+
+
+def test_results_of_an_interrupted_command_are_listed_and_kept_for_a_week() -> None:
+    with pytest.raises(KeyError), kept_results("glasshouse predict run photos", "a", str) as kept:
+        assert kept is not None
+        for number in range(3):
+            kept.keep((number,), Outcome(number))
+        (running,) = list_cache()
+        assert running.state == "being built" and prune_cache(0).removed == ()
+        raise KeyError
+    (entry,) = list_cache()
+    assert (entry.kind, entry.state, entry.what, entry.source) == (
+        "results", "unfinished", "results of 3 pieces of a command", "glasshouse predict run photos"
+    )  # fmt: skip
+    assert entry.size == sum(path.stat().st_size for path in entry.files) > 0
+    age(entry, 6)
+    remove_all_leftovers()
+    assert of_kind("results")
+    age(entry, 8)
+    remove_all_leftovers()
+    assert list_cache() == ()
 
 
 def test_reading_an_entry_marks_it_as_used(source: Path) -> None:

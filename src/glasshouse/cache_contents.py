@@ -2,10 +2,11 @@
 
 Decoded images are in ``images/SIZE-RESIZE-VERSION`` and features in ``features/NETWORK``. All files
 there whose names begin with the same key are an entry; other files are none of ours and never
-touched. A folder in ``sources`` is the copy of a remote source.
+touched. A folder in ``sources`` is the copy of a remote source, and one in ``results`` has what a
+command on a cluster has got so far.
 
-Nothing in use is removed: whoever makes features or a copy holds the lock of its folder, whoever
-decodes images that of their log, and readers one on the data that they have mapped.
+Nothing in use is removed: whoever fills one of these folders holds its lock, whoever decodes images
+that of their log, and readers one on the data that they have mapped.
 """
 
 import contextlib
@@ -22,14 +23,14 @@ from glasshouse.errors import StorageError
 from glasshouse.file_lock import PathLock, is_shared
 from glasshouse.storage import TEMPORARY, cache_folder, read_json, sha256_of_bytes
 
-Kind = Literal["images", "features", "copy", "index", "leftover"]
+Kind = Literal["images", "features", "copy", "index", "results", "leftover"]
 State = Literal["complete", "unfinished", "damaged", "being built"]
 
 _IMAGE_FOLDER = re.compile(r"(\d+)x(\d+)-(crop|letterbox|stretch)-\w+")
 _FEATURE_FOLDER = re.compile(r"[0-9a-f]{32}")
-_COPY_FOLDER = re.compile(r"[0-9a-f]{32}")
+_HASHED_FOLDER = re.compile(r"[0-9a-f]{32}")
 _LOG = ".jsonl"
-_KINDS = ("images", "features", "sources")
+_KINDS = ("images", "features", "sources", "results")
 _ENTRY = re.compile(r"([0-9a-f]{32}(?:-mirrored)?)(|\.json|\.pixels|\.survey|\.npy)")
 _INDEX = re.compile(r"index-[0-9a-f]{16}\.json")
 # Images that are being decoded, or were before an interruption, and the log of them.
@@ -92,7 +93,8 @@ def owner_of_builds() -> str:
 def list_cache() -> tuple[CacheEntry, ...]:
     """Everything in the cache, the least recently used first; raises StorageError."""
     found = [entry for folder in cache_folders() for entry in _entries_in(folder)]
-    found += map(_copy, _copy_folders())
+    found += map(_copy, _hashed_folders("sources"))
+    found += unfinished_results()
     return tuple(sorted(found, key=lambda entry: (entry.used, entry.files)))
 
 
@@ -157,10 +159,10 @@ def builds_in(folder: Path, unused_since: float = float("inf")) -> Iterator[Cach
         yield replace(found, state="being built" if is_busy_at(found.locked) else "unfinished")
 
 
-def _copy_folders() -> Iterator[Path]:
-    """The folders of copies; an empty one is that of a copy that was removed."""
-    for folder in _listed(cache_folder() / "sources"):
-        if _COPY_FOLDER.fullmatch(folder.name) and _listed(folder):
+def _hashed_folders(kind: str) -> Iterator[Path]:
+    """The folders of copies or results; an empty one is that of an entry that was removed."""
+    for folder in _listed(cache_folder() / kind):
+        if _HASHED_FOLDER.fullmatch(folder.name) and _listed(folder):
             yield folder
 
 
@@ -179,6 +181,28 @@ def _copy(folder: Path) -> CacheEntry:
     what = f"copy of {count:,} files"
     known = source if isinstance(source, str) else ""
     return CacheEntry("copy", what, tuple(order), size, used, known, state)
+
+
+def unfinished_results() -> Iterator[CacheEntry]:
+    """What commands on a cluster have got that run, or were interrupted."""
+    return map(_results, _hashed_folders("results"))
+
+
+def _results(folder: Path) -> CacheEntry:
+    record = folder / "command.json"
+    pieces = [path for path in _listed(folder) if path != record]
+    size, used = size_and_time([record, *pieces])
+    source = _record(record).get("source")
+    count = f"{len(pieces):,} {'piece' if len(pieces) == 1 else 'pieces'}"
+    return CacheEntry(
+        kind="results",
+        what=f"results of {count} of a command",
+        files=(record, *pieces),
+        size=size,
+        used=used,
+        source=source if isinstance(source, str) else "",
+        state="being built" if is_busy_at(folder) else "unfinished",
+    )
 
 
 def is_busy_at(path: Path) -> bool:

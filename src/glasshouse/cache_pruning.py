@@ -22,6 +22,7 @@ from glasshouse.cache_contents import (
     leftovers_in,
     list_cache,
     size_and_time,
+    unfinished_results,
 )
 from glasshouse.errors import StorageError, UsageError
 from glasshouse.file_lock import PathLock, lock_file
@@ -31,7 +32,7 @@ LIMIT_VARIABLE = "GLASSHOUSE_CACHE_LIMIT"
 
 # Replacing a small file takes an instant. Where there are no locks, only age says who is dead.
 _OLD_TEMPORARY_S, _OLD_BUILDER_S = 3600.0, 86400.0
-# An interrupted build, which its command would continue.
+# What was interrupted, and its command would continue.
 _OLD_BUILD_S = 7 * 86400.0
 _SIZE = re.compile(r"\d*\.?\d+\s*[a-z]*", re.IGNORECASE)
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([mhdw])", re.IGNORECASE)
@@ -103,9 +104,11 @@ def remove_leftovers(folder: Path) -> None:
 def remove_all_leftovers() -> None:
     """Remove what killed builders have left anywhere in the cache, and nobody has continued."""
     with contextlib.suppress(StorageError):
+        before = time.time() - _OLD_BUILD_S
+        remove_from_cache(entry for entry in unfinished_results() if entry.used <= before)
         for folder in cache_folders():
             remove_from_cache(leftovers_in(folder))
-            remove_from_cache(builds_in(folder, unused_since=time.time() - _OLD_BUILD_S))
+            remove_from_cache(builds_in(folder, unused_since=before))
             for lock in folder.glob(".building-*.lock"):
                 # Without it, two may decode the same files, and nothing worse.
                 if _is_old(lock, _OLD_BUILD_S):

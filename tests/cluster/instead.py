@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from glasshouse.cluster.pieces import Outcome, Terms
+
 
 class Instead:
     """A cluster of two places whose pieces are done here, the last that was handed out first."""
 
-    places = 2
+    places, terms = 2, Terms({}, 1)
 
     def __init__(self) -> None:
         self.sent: list[object] = []
@@ -21,10 +23,13 @@ class Instead:
         return lambda: work(*arguments)
 
     def ended(self, pieces: Sequence[Any], seconds: float) -> list[Any]:
-        return [pieces[-1]]
+        return list(pieces[-1:])
 
     def result(self, piece: Any) -> Any:
         return piece()
+
+    def outcome(self, piece: Any) -> Outcome:
+        return Outcome(piece())
 
     def stop(self, pieces: Iterable[Any]) -> None:
         self.stopped = list(pieces)

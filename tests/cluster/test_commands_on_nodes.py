@@ -11,7 +11,7 @@ import pytest
 from tests.campaign.inputs import FAST, make_photos
 from tests.cluster.nodes import address_of, two_nodes
 from tests.cluster.test_runs_on_nodes import result_files
-from tests.journeys.command import ENVIRONMENT, glasshouse
+from tests.journeys.command import ENVIRONMENT, glasshouse, start, wait_for_file
 from tests.journeys.test_many_processes import free_port
 
 pytestmark = [
@@ -71,6 +71,24 @@ def test_explanations_on_nodes_are_the_files_of_those_here(run: Any, photos: Pat
     assert theirs == ours
     both = [every_file(folder / "maps") for folder in (here, there)]
     assert both[0] == both[1] and len(both[0]) >= EXPLAINED
+
+
+def test_what_a_killed_command_had_explained_is_not_explained_again(
+    run: Any, addresses: dict[str, str], photos: Path, tmp_path: Path
+) -> None:
+    words = ("explain", "cifar10-small", photos, "--method", "grad-cam", "--out", "maps")
+    (ours, here), there = run("here", *words), tmp_path / "there"
+    there.mkdir()
+    process = start(*words, "--on", addresses["member"], cwd=there)
+    # A piece; the record of the command has a shorter name.
+    wait_for_file(there, f"cache/results/*/{'?' * 64}", process)
+    process.kill()
+    process.communicate()
+    (before,) = (there / "cache" / "results").iterdir()
+    assert glasshouse(*words, "--on", addresses["member"], cwd=there).stdout == ours
+    assert not before.exists()
+    both = [every_file(folder / "maps") for folder in (here, there)]
+    assert both[0] == both[1] and len(both[0]) >= PREDICTED
 
 
 def test_a_ladder_on_nodes_has_the_runs_of_one_here(run: Any) -> None:

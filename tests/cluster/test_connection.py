@@ -131,7 +131,7 @@ def test_a_cluster_that_is_started_here_has_a_token_and_no_dashboard(
 
 
 def with_cores(count: float, *, is_alive: bool = True) -> dict[str, Any]:
-    names = {"NodeManagerHostname": "node", "NodeManagerAddress": "127.0.0.1"}
+    names = {"NodeID": "a", "NodeManagerHostname": "node", "NodeManagerAddress": "127.0.0.1"}
     return {"Alive": is_alive, "Resources": {"CPU": count} if count else {}, **names}
 
 

@@ -1,6 +1,7 @@
 """Processes that work together: what they say, and what their failures mean; Ray is not started."""
 
 import threading
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -32,11 +33,13 @@ class Here:
         self.actor: Actor | None = None
 
     def get(self, value: Any) -> Any:
+        if isinstance(value, ConnectionError):
+            raise value
         return value
 
     def remote(self, kind: type[Mailbox]) -> Any:
         self.actor = Actor(kind())
-        return SimpleNamespace(options=lambda num_cpus: SimpleNamespace(remote=lambda: self.actor))
+        return SimpleNamespace(options=lambda **given: SimpleNamespace(remote=lambda: self.actor))
 
 
 class Trainer:
@@ -58,6 +61,7 @@ def started(
 
     monkeypatch.setattr(together, "_trainer", trainer)
     monkeypatch.setattr(together, "_POLL_S", 0.01)
+    monkeypatch.setattr(Cluster, "beside_command", lambda self: {})
     cluster = Cluster(ray, Terms({}, 1), 0)
     return run_together(cluster, 2, print, "a", link=Link("gloo", 1), **options), asked
 
@@ -108,6 +112,28 @@ def test_what_was_said_before_an_error_is_not_lost(monkeypatch: pytest.MonkeyPat
     with pytest.raises(DataError, match="no images"):
         heard.extend(iter(said.__next__, None))
     assert said.gi_frame is None
+
+
+@pytest.mark.parametrize("method", ["taken", "stop"])
+def test_a_lost_mailbox_is_a_lost_process_once_the_others_have_ended(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    has_ended, may_end = threading.Event(), threading.Event()
+
+    def lost(self: Mailbox, *given: object) -> ConnectionError:
+        may_end.set()
+        return ConnectionError("the actor died")
+
+    def work(contact: Contact) -> None:
+        may_end.wait(20)
+        time.sleep(0.1)
+        has_ended.set()
+
+    monkeypatch.setattr(Mailbox, method, lost)
+    said, _ = started(monkeypatch, work, signal_received=lambda: 15)
+    with pytest.raises(LostProcess, match="passes on what they say was lost"):
+        list(said)
+    assert has_ended.is_set()
 
 
 def failed(*errors: BaseException | None) -> Exception:

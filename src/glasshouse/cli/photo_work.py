@@ -1,5 +1,7 @@
 """What a command does with many photos, one piece after another here, or on a cluster."""
 
+import shlex
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +44,9 @@ def done_with_photos(
     if place.on is not None:
         from glasshouse.workflow.use.photo_pieces import PhotoJob
 
-        yield from _done_on_cluster(
-            place.on, PhotoJob(classifier, place.device, work), paths, bad, most
-        )
+        command = shlex.join(["glasshouse", *sys.argv[1:]])
+        job = PhotoJob(classifier, place.device, work, command)
+        yield from _done_on_cluster(place.on, job, paths, bad, most)
         return
     from glasshouse.cli.image_paths import readable_batches
 

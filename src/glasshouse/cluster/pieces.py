@@ -70,6 +70,14 @@ class Cluster:
         """What Ray reserves for a piece."""
         return {"num_cpus": self.terms.threads, "num_gpus": self.gpus}
 
+    def beside_command(self) -> dict[str, Any]:
+        """What has Ray put an actor on the node of this command, for a client that of the head.
+
+        It needs no core; Ray would put it on any node, whose loss it would share.
+        """
+        node = self.ray.get_runtime_context().get_node_id()
+        return {"num_cpus": 0, "scheduling_strategy": _only_on(node)}
+
     def put(self, value: object) -> Any:
         """What stands for a value among the arguments of pieces, so that it is sent once."""
         return self.ray.put(value)
@@ -94,13 +102,17 @@ class Cluster:
 
     def result(self, piece: Any) -> Any:
         """The value of a piece; raises what it raised, or ProcessError where it was lost."""
+        return opened(self.outcome(piece))
+
+    def outcome(self, piece: Any) -> Outcome:
+        """What a piece has left; raises ProcessError where it was lost."""
         try:
             outcome: Outcome = self.ray.get(piece)
         except self.ray.exceptions.RayTaskError:
             raise  # a fault in the code, with its traceback
         except self.ray.exceptions.RayError as error:
             raise ProcessError(_lost(error)) from error
-        return opened(outcome)
+        return outcome
 
     def stop(self, pieces: Iterable[Any]) -> None:
         """Have pieces stopped."""
@@ -172,7 +184,7 @@ def require_alike_nodes(cluster: Cluster) -> None:
         )
     read = cluster.ray.remote(version_reader())
     found = [
-        (node, read.options(num_cpus=0, scheduling_strategy=_only_on(node)).remote())
+        (node, read.options(num_cpus=0, scheduling_strategy=_only_on(node["NodeID"])).remote())
         for node in _living(cluster.ray)
         if _cores(node)
     ]
@@ -193,10 +205,10 @@ def _cores(node: dict[str, Any]) -> float:
     return float(node["Resources"].get("CPU", 0))
 
 
-def _only_on(node: dict[str, Any]) -> Any:
+def _only_on(node: str) -> Any:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    return NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+    return NodeAffinitySchedulingStrategy(node, soft=False)
 
 
 def _lost(error: Exception) -> str:

@@ -15,6 +15,7 @@ from glasshouse.errors import GlasshouseError, GlasshouseWarning, LostProcess, U
 from glasshouse.network_interface import choose_interface
 
 _POLL_S = 0.5
+_ENDED_WITHIN_S = 600
 # Ray asks the processes that often whether they have ended.
 _CHECKED_EVERY_S = "0.5"
 
@@ -111,7 +112,7 @@ def run_together(
     connected. signal_received: polled, and passed on. Raises what a process raised, and LostProcess
     where a process or its machine was lost, or where there is no place for all.
     """
-    mailbox = cluster.ray.remote(Mailbox).options(num_cpus=0).remote()
+    mailbox = cluster.ray.remote(Mailbox).options(**cluster.beside_command()).remote()
     with tempfile.TemporaryDirectory(prefix="gh-", ignore_cleanup_errors=True) as place:
         config = {"terms": cluster.terms, "mailbox": mailbox, "work": work, "arguments": arguments}
         fit = _Fit(_trainer(cluster, count, config, link, Path(place)))
@@ -119,13 +120,24 @@ def run_together(
         threading.Thread(target=fit.run, daemon=True).start()
         told = None
         while not fit.ended.wait(_POLL_S):
-            yield from cluster.ray.get(mailbox.taken.remote())
+            yield from _answer(cluster, mailbox.taken.remote(), fit)
             if told is None and (told := signal_received()) is not None:
-                cluster.ray.get(mailbox.stop.remote(told))
-        yield from cluster.ray.get(mailbox.taken.remote())
+                _answer(cluster, mailbox.stop.remote(told), fit)
+        yield from _answer(cluster, mailbox.taken.remote(), fit)
     if fit.error is not None:
         meaning = _meaning_of(fit.error)
         raise meaning from (None if meaning is fit.error else fit.error)
+
+
+def _answer(cluster: Cluster, asked: Any, fit: _Fit) -> Any:
+    """What the mailbox answers; raises LostProcess where that is lost."""
+    try:
+        return cluster.ray.get(asked)
+    except cluster.ray.exceptions.RayError as error:
+        # Without it, the processes end with the next thing that they have to say. Others must not
+        # write to the same folder before.
+        fit.ended.wait(_ENDED_WITHIN_S)
+        raise LostProcess(_lost("the process that passes on what they say was lost")) from error
 
 
 def take_part(config: Mapping[str, Any]) -> None:

@@ -2,11 +2,13 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from glasshouse.cli.image_paths import readable_batches
@@ -14,6 +16,7 @@ from glasshouse.data.decode import Pixels
 from glasshouse.errors import BadImage, GlasshouseWarning, Interrupted
 from glasshouse.models.classifier import Classifier
 from glasshouse.models.predict import logits_of
+from glasshouse.storage import cache_folder
 from glasshouse.workflow.use.explain_files import ExplainRequest, explain_images, map_request
 from glasshouse.workflow.use.photo_pieces import PhotoJob, done_on, own_modules, with_files
 from tests.cluster.instead import Instead
@@ -102,6 +105,39 @@ def test_a_signal_ends_it(classifier: Classifier, paths: list[Path]) -> None:
     with pytest.raises(Interrupted, match="repeat the command"):
         list(done_on(cluster, job, paths, [], most=2, signal_received=lambda: 15))
     assert cluster.begun == 4 and len(cluster.stopped) == 3
+
+
+def test_a_repeated_command_computes_what_was_not_finished(
+    classifier: Classifier, paths: list[Path]
+) -> None:
+    def done(command: str, *, until: int = 99, by: Classifier = classifier) -> tuple[Any, int, int]:
+        """What a command gives that is killed after some files, and its pieces: begun and kept."""
+        cluster: Any = Nodes()
+        bad: list[BadImage] = []
+        results: Any = done_on(cluster, PhotoJob(by, "cpu", logits, command), paths, bad, most=2)
+        found = [(str(name), *row) for name, row in islice(results, until)]
+        results.close()
+        kept = len([path for path in cache_folder().glob("results/*/*") if not path.suffix])
+        return (found, list(map(str, bad))), cluster.begun, kept
+
+    whole, begun, kept = done("whole")
+    assert (begun, kept) == (11, 0)
+    _, begun, kept = done("killed", until=8)
+    assert 11 > begun >= kept >= 5
+    # Another command, and another network, have nothing of it.
+    assert done("another") == (whole, 11, kept)
+    other = Classifier(plain_net(), SIZE, NAMES)
+    with torch.no_grad():
+        next(other.net.parameters()).add_(1)
+    found, begun, left = done("killed", by=other)
+    assert found != whole and (begun, left) == (11, kept)
+    # Of the first piece, which had ended, a file has changed.
+    paths[0].write_bytes(paths[1].read_bytes())
+    (found, bad), begun, left = done("killed")
+    assert (begun, left) == (11 - kept + 1, 0)
+    assert np.allclose(found[0][1:], whole[0][1][1:])
+    assert not np.allclose(found[0][1:], whole[0][0][1:])
+    assert (found[1:], bad) == (whole[0][1:], whole[1])
 
 
 def test_files_that_were_explained_elsewhere_are_those_of_here(
