@@ -1,7 +1,9 @@
+import math
 from typing import Any
 
 import pytest
 
+from glasshouse.errors import UsageError
 from glasshouse.settings import TrainSettings
 from glasshouse.training.schedules import (
     EveryStep,
@@ -9,6 +11,7 @@ from glasshouse.training.schedules import (
     fitted_to,
     learning_rate,
     rate_of,
+    require_rate,
 )
 
 
@@ -184,8 +187,41 @@ def test_a_function_is_asked_once_per_epoch_and_one_of_every_step_each_time() ->
         asked.append(epoch)
         return epoch / 10
 
-    once, always = rate_of(rate), rate_of(EveryStep(rate))
+    once, always = (rate_of(each, TrainSettings()) for each in (rate, EveryStep(rate)))
     assert [once(epoch) for epoch in (0.0, 0.5, 0.99, 1.0, 1.5)] == [0, 0, 0, 0.1, 0.1]
     assert asked == [0, 1]
     assert [always(epoch) for epoch in (0.5, 0.5)] == [0.05, 0.05]
     assert asked == [0, 1, 0.5, 0.5]
+
+
+def test_a_function_of_two_arguments_has_the_rate_before_as_from_keras() -> None:
+    asked: list[tuple[int, float]] = []
+
+    def halved(epoch: int, lr: float) -> float:
+        asked.append((epoch, lr))
+        return lr if epoch < 2 else lr / 2
+
+    rate = rate_of(halved, TrainSettings(lr=0.8))
+    assert [rate(epoch) for epoch in (0, 0.5, 1, 2, 2.9, 3)] == [0.8, 0.8, 0.8, 0.4, 0.4, 0.2]
+    assert asked == [(0, 0.8), (1, 0.8), (2, 0.8), (3, 0.4)]
+    # A run that continues has the rates of one that did not stop.
+    assert rate_of(halved, TrainSettings(lr=0.8))(3) == 0.2
+
+
+@pytest.mark.parametrize("returned", [None, "fast", math.nan, math.inf, -0.1, [0.1]])
+def test_what_is_no_learning_rate_is_named_with_its_epoch(returned: Any) -> None:
+    for rate in (lambda epoch: returned, EveryStep(lambda epoch: returned)):
+        with pytest.raises(UsageError, match=r"rate: expected a learning rate.* epoch 3; received"):
+            rate_of(rate, TrainSettings())(3)
+
+
+@pytest.mark.parametrize("rate", [0.1, lambda: 0.1, lambda epoch, lr, more: lr])
+def test_what_cannot_be_asked_for_a_rate_is_refused(rate: Any) -> None:
+    with pytest.raises(UsageError, match="rate: expected a function of the epoch"):
+        require_rate(rate)
+
+
+@pytest.mark.parametrize("rate", [math.sqrt, abs, lambda *given: 0.1, EveryStep(lambda epoch: 0.1)])
+def test_any_function_that_takes_an_epoch_will_do(rate: Any) -> None:
+    require_rate(rate)
+    assert rate_of(rate, TrainSettings())(0) >= 0

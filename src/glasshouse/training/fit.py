@@ -27,7 +27,7 @@ from glasshouse.training.finder import find_lr, with_found_rate
 from glasshouse.training.heads import class_weights
 from glasshouse.training.loop import Step, TrainingSetup, train
 from glasshouse.training.own_parts import OwnParts, require_own_parts, with_rate
-from glasshouse.training.schedules import EveryStep, Rate
+from glasshouse.training.schedules import Rate, require_rate
 from glasshouse.training.state import Epoch, TrainingState, begin, final_net, has_stalled
 from glasshouse.training.thread_choice import choose_threads, with_threads
 from glasshouse.training.watch import is_watched, show_training
@@ -51,7 +51,8 @@ def train_classifier(
     trained further with its own preprocessing. A softmax at the end of a Sequential is left off,
     because loss and predictions apply it. settings: the default is TrainSettings(). rate: in place
     of settings.schedule, a function that is called once per epoch with an integer counted from 0,
-    and returns the learning rate; EveryStep: one that changes within an epoch. progress: show a
+    and the learning rate before if it takes two arguments, and returns the learning rate;
+    EveryStep: one that changes within an epoch. progress: show a
     line per epoch and the time left, in a notebook or on a terminal only. own: batches, loss and
     optimizer of your own, as in `TrainingSetup`; splits.train still gives size and class names.
 
@@ -65,11 +66,8 @@ def train_classifier(
     augment = AugmentSettings() if augment is None else augment
     require_type(settings, TrainSettings, "settings such as TrainSettings(epochs=3)")
     require_type(augment, AugmentSettings, "augment such as AugmentSettings(rotation_range=15)")
-    if not (rate is None or callable(rate) or isinstance(rate, EveryStep)):
-        raise UsageError(
-            f"rate: expected a function of the epoch, received {rate!r}; a constant rate "
-            f"is a setting: TrainSettings(lr={rate!r})"
-        )
+    if rate is not None:
+        require_rate(rate)
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     setup = TrainingSetup(
         splits.train,

@@ -51,7 +51,7 @@ from glasshouse.training.own_parts import (
 from glasshouse.training.precision import choose_precision
 from glasshouse.training.process_group import ALONE, ProcessGroup
 from glasshouse.training.results import Counted, StepResult
-from glasshouse.training.schedules import EveryStep, Rate, learning_rate, rate_of
+from glasshouse.training.schedules import Rate, rate_of
 from glasshouse.training.seeding import in_threads_of, seeded
 from glasshouse.training.shard_sum import backward_of_shards
 from glasshouse.training.state import (
@@ -136,7 +136,7 @@ def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoc
     use_own_optimizer(state, setup)
     settings = setup.settings
     begin_epoch = _batch_source(state, setup)
-    rate = rate_of(setup.rate or _scheduled(state, settings))
+    rate = rate_of(setup.rate, _with_own_rate(settings, state))
     while state.epoch < settings.epochs:
         remaining, steps = begin_epoch()
         for batch in _timed(state, remaining):
@@ -270,12 +270,10 @@ def _require_effect(setup: TrainingSetup) -> None:
             )
 
 
-def _scheduled(state: TrainingState, settings: TrainSettings) -> EveryStep:
-    """The schedule of the settings, from the learning rate that an own optimizer brought along."""
+def _with_own_rate(settings: TrainSettings, state: TrainingState) -> TrainSettings:
+    """The settings with the learning rate that an own optimizer brought along."""
     peak = own_rate(state.optimizer)
-    if peak is not None:
-        settings = settings.model_copy(update={"lr": peak})
-    return EveryStep(lambda epoch: learning_rate(settings, epoch))
+    return settings if peak is None else settings.model_copy(update={"lr": peak})
 
 
 def _batch_source(

@@ -4,13 +4,15 @@ Every curve maps (settings, epoch, epochs) to a factor of the peak learning rate
 number of completed epochs, a float from 0 to epochs.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, partial
 from typing import Any
 
 from glasshouse import settings
+from glasshouse.errors import UsageError
 from glasshouse.settings import TrainSettings
 
 
@@ -24,20 +26,72 @@ class EveryStep:
     function: Callable[[float], float]
 
 
-# A plain function is called as Keras's LearningRateScheduler does: with 0 in the first epoch.
-Rate = Callable[[int], float] | EveryStep
+# A plain function is called as Keras's LearningRateScheduler does: with 0 in the first epoch, and
+# where it takes a second argument, with the learning rate before.
+Rate = Callable[[int], float] | Callable[[int, float], float] | EveryStep
 
 
-def rate_of(rate: Rate) -> Callable[[float], float]:
+def require_rate(rate: object) -> None:
+    """Raise UsageError for anything but a `Rate`."""
+    if isinstance(rate, EveryStep) or (callable(rate) and _takes(rate, 1) | _takes(rate, 2)):
+        return
+    if callable(rate):
+        raise UsageError(
+            "rate: expected a function of the epoch, or of the epoch and the learning rate before, "
+            f"received one that takes {inspect.signature(rate)}"
+        )
+    raise UsageError(
+        f"rate: expected a function of the epoch, received {rate!r}; a constant rate is a setting: "
+        f"TrainSettings(lr={rate!r})"
+    )
+
+
+def rate_of(rate: Rate | None, settings: TrainSettings) -> Callable[[float], float]:
     """A learning rate by the number of completed epochs, a float.
 
-    A plain function is called once per epoch, with the epoch counted from 0 as an integer.
+    A plain function is called once per epoch, with the epoch counted from 0 as an integer; the rate
+    before the first is that of the settings. None: the schedule of the settings. Raises UsageError
+    where a function returns no learning rate.
     """
+    if rate is None:
+        return partial(learning_rate, settings)
     if isinstance(rate, EveryStep):
-        return rate.function
+        always = rate.function
+        return lambda epoch: _returned(always(epoch), epoch)
+    function: Callable[..., object] = rate
+
     # Called with fractions, `epoch > 5` would hold one epoch too early.
-    once_per_epoch = lru_cache(maxsize=1)(rate)
-    return lambda epoch: once_per_epoch(math.floor(epoch))
+    @cache
+    def of_epoch(epoch: int) -> float:
+        if not _takes(function, 2):
+            return _returned(function(epoch), epoch)
+        return _returned(function(epoch, of_epoch(epoch - 1) if epoch else settings.peak_lr), epoch)
+
+    return lambda epoch: of_epoch(math.floor(epoch))
+
+
+def _takes(function: Callable[..., object], count: int) -> bool:
+    """Whether a function can be called with this many arguments."""
+    try:
+        inspect.signature(function).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # one in C does not say
+        return count == 1
+    return True
+
+
+def _returned(rate: object, epoch: float) -> float:
+    try:
+        number = float(rate)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise UsageError(
+            f"rate: expected a learning rate, a number of at least 0, for epoch {epoch:g}; "
+            f"received {rate!r}"
+        )
+    return number
 
 
 def learning_rate(settings: TrainSettings, epoch: float) -> float:
