@@ -67,7 +67,7 @@ def compare_backbones(
 
     require_address(on)
     specs = [*(backbone or []), *_listed(backbones or "")]
-    recipes = _recipes(recipe, specs, with_shorthands(set_, device=device), is_alone=not run)
+    recipes = _recipes(recipe, specs, with_shorthands(set_, device=device), on, is_alone=not run)
     early_checks.require_source(source, offline=offline)
     early_checks.require_finished(run or ())
     early_checks.require_file_name(out, ".html")
@@ -117,7 +117,7 @@ def _names(specs: list[str]) -> list[str]:
 
 
 def _recipes(
-    base: str, specs: list[str], overrides: list[str], *, is_alone: bool
+    base: str, specs: list[str], overrides: list[str], on: str | None, *, is_alone: bool
 ) -> "dict[str, Recipe]":
     """The recipe of each network by name; is_alone: there is no run to compare one with."""
     from glasshouse.cli import early_checks
@@ -133,7 +133,7 @@ def _recipes(
     if is_alone and len(found) < 2:
         raise UsageError("compare-backbones needs two networks or more, or one and --run RUN")
     for each in found.values():
-        early_checks.require_network(each)
+        early_checks.require_recipe(each, on)
     return found
 
 

@@ -104,6 +104,20 @@ def require_network(recipe: Recipe) -> None:
         _require_settings(pretrained)
 
 
+def require_recipe(recipe: Recipe, on: str | None = None) -> None:
+    """Raise what `require_network` does, and UsageError for a device that is not here.
+
+    on: the cluster that trains, whose devices only its machines know.
+    """
+    require_network(recipe)
+    device = recipe.train.device
+    if on is None and device not in ("auto", "cpu"):
+        # Torch knows the devices, and reading images takes longer than its import.
+        from glasshouse.models.devices import choose_device
+
+        choose_device(device)
+
+
 def require_weights_file(weights: Path | None) -> None:
     """Raise ModelError when a file of weights is missing."""
     if weights is not None and not weights.is_file():

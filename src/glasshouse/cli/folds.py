@@ -65,7 +65,7 @@ def folds(
     if out is not None:
         runs.claim(out, resume=False)
     overrides = overrides_of(with_shorthands(set_, device=device), backbone, weights)
-    request = _request(source, recipe, overrides, data_dir, offline)
+    request = _request(source, recipe, overrides, on, data_dir, offline)
     early_checks.reread(reread, source)
     from glasshouse.evaluation.metrics import per_class
     from glasshouse.evaluation.multi_label import evaluate_labels
@@ -155,7 +155,7 @@ def label_errors(
     early_checks.require_folder_free_of_files(out)
     early_checks.require_outside(out, source)
     overrides = overrides_of(with_shorthands(set_, device=device), backbone, weights)
-    request = _request(source, recipe, overrides, data_dir, offline)
+    request = _request(source, recipe, overrides, on, data_dir, offline)
     early_checks.reread(reread, source)
     from glasshouse.storage import read_json
     from glasshouse.workflow.compare.label_errors import (
@@ -191,7 +191,12 @@ def _suspect_line(each: "SuspectLabel | SuspectPair") -> str:
 
 
 def _request(
-    source: str, recipe: str, overrides: list[str], data_dir: Path | None, offline: bool
+    source: str,
+    recipe: str,
+    overrides: list[str],
+    on: str | None,
+    data_dir: Path | None,
+    offline: bool,
 ) -> "TrainRequest":
     from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
@@ -204,7 +209,7 @@ def _request(
             f"are fitted to; use --recipe {BACKBONE_RECIPE} or name a network with --backbone"
         )
     early_checks.require_source(source, offline=offline)
-    early_checks.require_network(settings)
+    early_checks.require_recipe(settings, on)
     from glasshouse.workflow.train.experiment import TrainRequest
 
     return TrainRequest(source, settings, Path(), data_dir=data_dir, offline=offline)

@@ -65,7 +65,7 @@ def ladder(
 
     folder = out or early_checks.runs_folder(source) / f"{source_name(source)}-ladder"
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size, device=device)
-    early_checks.require_network(load_recipe(FIRST_RECIPE, overrides))
+    early_checks.require_recipe(load_recipe(FIRST_RECIPE, overrides), on)
     early_checks.require_folder_free_of_files(folder)
     early_checks.require_outside(out, source)
     if not folder.exists():

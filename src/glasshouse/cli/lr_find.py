@@ -64,7 +64,7 @@ def lr_find(
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size, device=device)
     settings = load_recipe(recipe, overrides)
     early_checks.require_source(source, offline=offline)
-    early_checks.require_network(settings)
+    early_checks.require_recipe(settings)
     early_checks.reread(reread, source)
     from glasshouse.training.finder import RangeTest, with_found_rate
     from glasshouse.workflow.train.experiment import TrainRequest

@@ -144,7 +144,7 @@ def train(
     settings = _settings(recipe or begun or _usual_recipe(backbone, minutes), overrides)
     _require_work_for_cluster(settings, on, seeds, processes)
     _require_fitting(settings, snapshots, net, minutes, processes if on else None)
-    _require_places(source, settings, out, resume, offline, reread)
+    _require_places(source, settings, out, on, resume, offline, reread)
     from glasshouse.cli.experiments import fit_request, say_time_used
     from glasshouse.workflow.train.experiment import TrainRequest
 
@@ -307,6 +307,7 @@ def _require_places(
     source: str,
     recipe: "Settings",
     out: Path | None,
+    on: str | None,
     resume: bool,
     offline: bool,
     reread: bool,
@@ -316,7 +317,7 @@ def _require_places(
     from glasshouse.runs.holding import require_not_held
 
     early_checks.require_folder_free_of_files(out)
-    early_checks.require_network(recipe)
+    early_checks.require_recipe(recipe, on)
     if out is not None:
         require_not_held(out)
     # Seeds that have finished need their source no more, so a resumed run looks for it later.

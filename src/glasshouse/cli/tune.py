@@ -101,7 +101,7 @@ def tune(
     )
     require_space(recipe, overrides, space)
     for each in recipes_at_ends(recipe, overrides, space):
-        early_checks.require_network(each)
+        early_checks.require_recipe(each, on)
     early_checks.require_folder_free_of_files(folder)
     early_checks.require_outside(out, source)
     require_not_held(folder)
