@@ -51,35 +51,14 @@ efficientnet_v2_s regnet_y_400mf densenet121 googlenet inception_v3 alexnet vgg1
 """.split()  # noqa: SIM905
 CLASSES = tuple("abcde")
 LARGEST_ERROR, LARGEST_EXPORT_ERROR = 1e-5, 1e-4
-INTRODUCTION = """
-# Supported networks
-
-Any `nn.Module` from image to logits can be used for predictions, summarised and explained. The
-table below shows what that means for one small network of each family that has been tried so far,
-with random weights: the layer at which class activation maps are computed unless another one is
-named, and the size of these maps. Grad-CAM and HiResCAM at that layer agree with direct
-computations by autograd (relative difference below 1e-5). Saliency, SmoothGrad, integrated
-gradients and occlusion work for all of them, and also for a network for which no class activation
-map can be computed, such as one of dense layers only: there, `--method all` leaves these maps out.
-
-"ReLU rules" says whether the network has ReLUs, on which the [guided and relu
-rules](explanations.md#gradients-at-the-image) act; "rollouts", whether [attention
-rollouts](explanations.md#attention-rollout) can be computed; "ONNX", whether `glasshouse export`
-can write the network. The logits that onnxruntime computes from the file differ by less than 1e-4
-of the largest one. With random weights, attention may spread a place over the whole map; then an
-earlier layer is chosen here than with trained weights. The table is made by `bench/zoo_sweep.py`.
-
-SqueezeNet 1.0 and MobileNetV2 with their published weights answer 45 photos as torchvision's and
-timm's own pipelines do: the five most probable classes are the same, in the same order, for each
-photo, and logits differ by at most 1.6e-5. They name 29 and 42 of the photos correctly
-(`tests/parity/test_pretrained_weights.py`).
-"""
+# Between these lines, a page has what the sweep found.
+BEGIN, END = "<!-- found by bench/zoo_sweep.py -->", "<!-- until here -->"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, help="a JSON line per network; read and added to")
-    parser.add_argument("--page", type=Path, help="write the table of networks to this page")
+    parser.add_argument("--page", type=Path, help="renew the tables of this page")
     parser.add_argument("--only", nargs="*", help="these networks, again")
     parser.add_argument("--seconds", type=float, default=300, help="time limit of a network")
     parser.add_argument("--until", type=float, default=36e5, help="seconds to start networks in")
@@ -106,7 +85,10 @@ def main() -> None:
             print(line(result), flush=True)
     found = read(arguments.results)
     if arguments.page:
-        arguments.page.write_text(page(list(found.values())))
+        before, _, rest = arguments.page.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        whole = f"{before}{BEGIN}\n\n{tables(list(found.values()))}\n{END}{after}"
+        arguments.page.write_text(whole, encoding="utf-8")
     bad = [each for each in found.values() if each["verdict"] == "wrong"]
     print(f"{len(found)} networks; wrong or failed: {[each['name'] for each in bad] or 'none'}")
     raise SystemExit(bool(bad))
@@ -273,14 +255,12 @@ def line(result: dict[str, Any]) -> str:
     return f"{said} {result['words']} | {result.get('export', '')}"
 
 
-def page(results: list[dict[str, Any]]) -> str:
-    """The page of supported networks."""
+def tables(results: list[dict[str, Any]]) -> str:
+    """The tables of the page of supported networks."""
     right = [each for each in results if each["verdict"] == "right"]
     rest = [each for each in results if each["verdict"] != "right"]
     rows = [row(each) for each in right]
     lines = [
-        *INTRODUCTION.strip().split("\n"),
-        "",
         f"{len(results)} networks were tried; {len(right)} are in the table.",
         "",
         "| network | image | default layer | map | ReLU rules | rollouts | ONNX |",

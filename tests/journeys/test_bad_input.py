@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as arrow
+import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
+from tests.data.shard_files import images_below, write_tar
 from tests.journeys.command import glasshouse, glasshouse_here
 
 
@@ -42,6 +45,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     batches.mkdir(parents=True)
     for name in ("data_batch_1", "test_batch", "batches.meta"):
         (batches / name).write_bytes(b"\x80\x04cut off")
+    (root / "rows").mkdir()
+    parquet.write_table(arrow.table({"label": [0, 1]}), root / "rows" / "0.parquet")
+    write_tar(root / "cut.tar", images_below(root / "leaked" / "train"))
+    (root / "cut.tar").write_bytes((root / "cut.tar").read_bytes()[:5000])
     (root / "notes").mkdir()
     (root / "notes" / "a.txt").write_text("x")
     return root
@@ -67,6 +74,16 @@ CASES = [
         ["train", "digits", "--set", "model.layers=[{type='conv',filters=2,kernel_size=9}]"],
         2,
         "its window of 9x9 is larger than its input of 8x8",
+    ),
+    (
+        ["train", "rows", "--out", "unborn"],
+        3,
+        "rows has 1 Parquet file without images: expected a column with their bytes",
+    ),
+    (
+        ["train", "cut.tar", "--out", "unborn"],
+        3,
+        "cut.tar is truncated or damaged: unexpected end of data. Copy or write it again.",
     ),
     (["train", "digits", "--out", "notes"], 2, "is not empty"),
     (["train", "digits", "--resume"], 2, "--out"),
@@ -102,6 +119,7 @@ def test_bad_input_is_named(
     assert received == code, errors
     assert message in errors
     assert output == ""
+    assert not (folder / "unborn").exists()
 
 
 def test_skipping_bad_files_names_them_and_trains_on_the_rest(folder: Path) -> None:
