@@ -2,8 +2,8 @@
 
 Decoded images are in ``images/SIZE-RESIZE-VERSION`` and features in ``features/NETWORK``. All files
 there whose names begin with the same key are an entry; other files are none of ours and never
-touched. A folder in ``sources`` is the copy of a remote source, and one in ``results`` has what a
-command on a cluster has got so far.
+touched. A folder in ``sources`` is the copy of a remote source, with parts of files for each owner,
+and one in ``results`` has what a command on a cluster has got so far.
 
 Nothing in use is removed: whoever fills one of these folders holds its lock, whoever decodes images
 that of their log, and readers one on the data that they have mapped.
@@ -29,6 +29,8 @@ State = Literal["complete", "unfinished", "damaged", "being built"]
 _IMAGE_FOLDER = re.compile(r"(\d+)x(\d+)-(crop|letterbox|stretch)-\w+")
 _FEATURE_FOLDER = re.compile(r"[0-9a-f]{32}")
 _HASHED_FOLDER = re.compile(r"[0-9a-f]{32}")
+# The owner, and a number where there are no locks; earlier versions knew neither.
+_PARTS = re.compile(r"parts(-[0-9a-f]{8}){0,2}")
 _LOG = ".jsonl"
 _KINDS = ("images", "features", "sources", "results")
 _ENTRY = re.compile(r"([0-9a-f]{32}(?:-mirrored)?)(|\.json|\.pixels|\.survey|\.npy)")
@@ -85,7 +87,7 @@ class CacheEntry:
 
 
 def owner_of_builds() -> str:
-    """What tells this user on this machine from others, in names of builds."""
+    """What tells this user on this machine from others, in names of builds and of parts."""
     user = getattr(os, "getuid", lambda: "")()
     return sha256_of_bytes(f"{platform.node()} {user}".encode())[:8]
 
@@ -170,10 +172,11 @@ def _copy(folder: Path) -> CacheEntry:
     fetched = folder / "fetched.jsonl"
     count = 0
     with contextlib.suppress(OSError):
-        count = fetched.read_bytes().count(b"\n")
+        # Two machines may have fetched the same file.
+        count = len(set(fetched.read_bytes().splitlines()))
     record = folder / "copy.json"
     # The list goes first: without it, everything is fetched again.
-    others = (fetched, folder / "parts", folder / "files")
+    others = (fetched, *parts_in(folder), folder / "files")
     order = [record, *(path for path in others if path.exists())]
     size, used = size_and_time(order)
     source = _record(record).get("source")
@@ -203,6 +206,16 @@ def _results(folder: Path) -> CacheEntry:
         source=source if isinstance(source, str) else "",
         state="being built" if is_busy_at(folder) else "unfinished",
     )
+
+
+def parts_in(folder: Path) -> list[Path]:
+    """The folders in a copy of files that are being fetched, or were at an interruption."""
+    return sorted(path for path in folder.glob("parts*") if _PARTS.fullmatch(path.name))
+
+
+def own_parts(folder: Path) -> Path:
+    """The one of these folders in which this user on this machine continues."""
+    return folder / f"parts-{owner_of_builds()}"
 
 
 def is_busy_at(path: Path) -> bool:
@@ -315,11 +328,13 @@ def size_and_time(paths: Iterable[Path]) -> tuple[int, float]:
     """Bytes of files and folders, and when the newest was changed; what is gone has none."""
     size, newest = 0, 0.0
     for path in paths:
-        for each in path.rglob("*") if path.is_dir() else [path]:
-            with contextlib.suppress(OSError):
-                status = each.stat()
-                size += status.st_size
-                newest = max(newest, min(status.st_mtime, _LATEST))
+        # Also while a folder is read, which fails when that goes.
+        with contextlib.suppress(OSError):
+            for each in path.rglob("*") if path.is_dir() else [path]:
+                with contextlib.suppress(OSError):
+                    status = each.stat()
+                    size += status.st_size
+                    newest = max(newest, min(status.st_mtime, _LATEST))
     return size, newest
 
 

@@ -21,6 +21,8 @@ from glasshouse.cache_contents import (
     hidden_files,
     leftovers_in,
     list_cache,
+    own_parts,
+    parts_in,
     size_and_time,
     unfinished_results,
 )
@@ -116,6 +118,13 @@ def remove_all_leftovers() -> None:
                         lock.unlink()
 
 
+def remove_old_parts(copy: Path, own: Path) -> None:
+    """Remove what others were fetching into the folder of a copy, and left a day or more ago."""
+    for parts in parts_in(copy):
+        if parts != own and _is_old(parts, _OLD_BUILDER_S):
+            shutil.rmtree(parts, ignore_errors=True)
+
+
 def cache_limit() -> int | None:
     """The size in bytes that ``GLASSHOUSE_CACHE_LIMIT`` sets; None without a limit.
 
@@ -156,7 +165,11 @@ def parse_age(text: str, name: str) -> float:
 
 
 def _is_old(path: Path, seconds: float = _OLD_TEMPORARY_S) -> bool:
-    return size_and_time([path])[1] < time.time() - seconds
+    newest = size_and_time([path])[1]
+    # A folder in which there is nothing yet was made just now.
+    with contextlib.suppress(OSError):
+        newest = max(newest, path.stat().st_mtime)
+    return newest < time.time() - seconds
 
 
 def _remove(entry: CacheEntry) -> str:
@@ -177,7 +190,7 @@ def _remove(entry: CacheEntry) -> str:
 
 def _remove_files(entry: CacheEntry, lock: PathLock) -> str:
     is_hidden = entry.kind == "leftover" or entry.is_build
-    if not _is_dead(entry, lock) if is_hidden else entry.is_used:
+    if not _is_dead(entry, lock) if is_hidden else entry.is_used or _is_fetched(entry, lock):
         return "in use"
     # The data first: where the system refuses that, the entry is still complete.
     for path in (*entry.files[1:], entry.files[0]):
@@ -194,6 +207,15 @@ def _lock_of(entry: CacheEntry) -> PathLock | None:
         return lock_file(entry.locked)
     lock = PathLock(entry.locked)
     return lock if lock.acquire(wait=False) else None
+
+
+def _is_fetched(entry: CacheEntry, lock: PathLock) -> bool:
+    """Whether files may be on their way into a copy, by another machine or without locks."""
+    if entry.kind != "copy":
+        return False
+    known_dead = () if lock.handle is None else (own_parts(entry.locked),)
+    parts = (path for path in parts_in(entry.locked) if path not in known_dead)
+    return not all(_is_old(path, _OLD_BUILDER_S) for path in parts)
 
 
 def _is_dead(entry: CacheEntry, lock: PathLock) -> bool:

@@ -3,61 +3,27 @@
 import json
 import shutil
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
-from glasshouse.cache_contents import list_cache
+from glasshouse.cache_contents import list_cache, own_parts
 from glasshouse.cache_pruning import prune_cache
 from glasshouse.data import remote_copy, remote_store
+from glasshouse.data.file_index import file_stamp
 from glasshouse.data.remote_copy import SourceCopy, copy_source, forget_copy
 from glasshouse.data.remote_store import RemoteFile, RemoteStore
 from glasshouse.errors import DataError, StorageError, UsageError
 from glasshouse.storage import cache_folder
-
-ADDRESS = "memory://shop/photos"
-FILES = {f"{name}/{n}.png": bytes([n]) * (n + 1) for name in ("ant", "bee") for n in range(5)}
-
-
-class Memory:
-    """fsspec's store in memory. read: how often each file was; broken: the reads that fail."""
-
-    def __init__(self) -> None:
-        self.fs: Any = fsspec.filesystem("memory")
-        # A former test's own way of reading, which undoing leaves on the instance.
-        vars(self.fs).pop("cat_file", None)
-        self.read: Counter[str] = Counter()
-        self.broken: list[Exception] = []
-        self.lock = threading.Lock()
-        self.cat_whole = type(self.fs).cat_file
-
-    def write(self, files: dict[str, bytes]) -> None:
-        for name, data in files.items():
-            self.fs.pipe_file(f"/shop/photos/{name}", data)
-
-    def cat_file(self, path: str, start: int | None = None, end: int | None = None) -> bytes:
-        with self.lock:
-            if self.broken:
-                raise self.broken.pop()
-            self.read[path.removeprefix("/shop/photos/")] += 1
-        whole: bytes = self.cat_whole(self.fs, path)
-        return whole[start:end]
+from tests.data.memory_store import ADDRESS, FILES, Memory, memory_store
 
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
-    store = Memory()
-    # Of the class: each thread has an instance of its own.
-    monkeypatch.setattr(type(store.fs), "cat_file", lambda self, *a, **o: store.cat_file(*a, **o))
-    monkeypatch.setattr(remote_store, "_FIRST_DELAY_S", 0.0001)
-    store.write(FILES)
-    yield store
-    store.fs.store.clear()
-    store.fs.pseudo_dirs[:] = [""]
+    with memory_store(monkeypatch) as store:
+        yield store
 
 
 def everything(files: list[RemoteFile] | Any) -> set[str]:
@@ -134,8 +100,9 @@ def test_a_list_that_was_cut_off_costs_one_file(memory: Memory) -> None:
     memory.read.clear()
     log = copy.folder.parent / "fetched.jsonl"
     log.write_bytes(log.read_bytes()[:-7])
-    assert contents(copied()) == FILES
-    assert sum(memory.read.values()) == 1
+    for _ in range(2):
+        assert contents(copied()) == FILES
+        assert sum(memory.read.values()) == 1
 
 
 def test_transient_errors_are_retried_with_delays_that_double(
@@ -240,6 +207,61 @@ def test_a_server_that_knows_no_ranges_sends_the_whole_file(
     assert (copy.folder / "big.tar").read_bytes() == data
 
 
+def test_what_is_more_than_was_listed_is_not_taken_for_the_file(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory.write({"big.tar": bytes(4000)})
+    monkeypatch.setattr(remote_copy, "_BLOCK_BYTES", 1000)
+    longer = bytes(4001)
+    monkeypatch.setattr(memory.fs, "cat_file", lambda path, **_: longer)
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"big\.tar was replaced while it was read"):
+            copy_source(ADDRESS, lambda files: {"big.tar"})
+
+
+def interrupt_at_third_block(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def until_the_third(path: str, **options: Any) -> bytes:
+        if memory.read["big.tar"] == 2:
+            raise KeyboardInterrupt
+        return memory.cat_file(path, **options)
+
+    monkeypatch.setattr(remote_copy, "_BLOCK_BYTES", 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(memory.fs, "cat_file", until_the_third)
+        with pytest.raises(KeyboardInterrupt):
+            copy_source(ADDRESS, lambda files: {"big.tar"})
+
+
+def test_blocks_of_another_version_are_not_continued(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = bytes(4000), bytes([1]) * 4000
+    memory.write({"big.tar": old})
+    interrupt_at_third_block(memory, monkeypatch)
+    listed = RemoteStore.files
+
+    def replaced_after_listing(self: RemoteStore) -> list[RemoteFile]:
+        found = listed(self)
+        memory.write({"big.tar": new})
+        return found
+
+    monkeypatch.setattr(RemoteStore, "files", replaced_after_listing)
+    copy = copy_source(ADDRESS, lambda files: {"big.tar"})
+    assert (copy.folder / "big.tar").read_bytes() == new
+    assert memory.read["big.tar"] == 2 + 4
+
+
+def test_blocks_whose_version_nobody_knows_are_not_continued(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_store, "_VERSIONS", ())
+    memory.write({"big.tar": bytes(4000)})
+    interrupt_at_third_block(memory, monkeypatch)
+    memory.write({"big.tar": bytes([1]) * 4000})
+    copy = copy_source(ADDRESS, lambda files: {"big.tar"})
+    assert (copy.folder / "big.tar").read_bytes() == bytes([1]) * 4000
+
+
 def test_files_that_nobody_reads_are_there_without_their_content(memory: Memory) -> None:
     memory.write({"notes.txt": b"a long text"})
     copy = copy_source(ADDRESS, lambda files: everything(files) - {"notes.txt"})
@@ -299,6 +321,21 @@ def test_all_is_fetched_again_when_it_is_asked_for(memory: Memory) -> None:
     forget_copy(ADDRESS)
     copied()
     assert set(memory.read.values()) == {2}
+
+
+def test_what_is_fetched_again_is_to_be_decoded_again_where_that_is_asked_for(
+    memory: Memory,
+) -> None:
+    name = "ant/1.png"
+    path = copied().folder / name
+    before = file_stamp(path)
+    memory.write({name: FILES[name]})
+    copied()
+    # The store calls it new, but its content is not.
+    assert memory.read[name] == 2 and file_stamp(path) == before
+    forget_copy(ADDRESS)
+    copied()
+    assert memory.read[name] == 3 and file_stamp(path) != before
 
 
 def test_a_copy_is_listed_and_kept_while_it_is_used(memory: Memory) -> None:
@@ -405,7 +442,7 @@ def fetching(place: Path) -> tuple[remote_copy._Fetching, Blocks]:
     store: Any = Blocks()
     (place / "parts").mkdir(parents=True)
     (place / "files").mkdir()
-    return remote_copy._Fetching(place, store, None), store
+    return remote_copy._Fetching(place, place / "parts", store, None), store
 
 
 def test_files_of_up_to_a_block_are_read_at_once_and_larger_ones_from_where_they_end(
@@ -422,7 +459,7 @@ def test_files_of_up_to_a_block_are_read_at_once_and_larger_ones_from_where_they
     store.asked.clear()
     monkeypatch.setattr(remote_copy, "_BLOCK_BYTES", 4)
     work._fetch(large)
-    work._part(large).write_bytes(b"abc")
+    work._part(large, "same").write_bytes(b"abc")
     work._fetch(large)
     assert store.asked == [(0, 4), (4, 8), (8, 10), (3, 7), (7, 10)]
     assert (tmp_path / "files/deep/er/large").read_bytes() == b"abcdefghij"
@@ -436,6 +473,8 @@ def test_a_part_belongs_to_one_version_of_a_file(tmp_path: Path) -> None:
     parts = [work._part(file) for file in files]
     assert len(set(parts)) == 4 and work._part(files[0]) == parts[0]
     assert {(len(part.name), part.parent) for part in parts} == {(32, tmp_path / "parts")}
+    assert work._part(files[0], "now") != work._part(files[0], "later")
+    assert work._part(files[0], "now").name.startswith(parts[0].name)
     assert len(remote_copy._place("s3://x").name) == 32
 
 
@@ -469,10 +508,10 @@ def test_what_is_current_has_its_version_and_its_size(tmp_path: Path) -> None:
 
 def test_lines_that_are_damaged_say_nothing(tmp_path: Path) -> None:
     work, _ = fetching(tmp_path)
-    assert work._fetched() == {}
+    assert work._fetched() == ({}, 0)
     lines = ['["a", "1"]', '["b", "1", "2"]', "7", '["c"', '["d", "1"]', '["d", "2"]']
     (tmp_path / "fetched.jsonl").write_text("\n".join(lines))
-    assert work._fetched() == {"a": "1", "d": "2"}
+    assert work._fetched() == ({"a": "1", "d": "2"}, 6)
 
 
 def test_the_list_of_what_is_complete_is_kept_in_step(memory: Memory) -> None:
@@ -481,12 +520,12 @@ def test_the_list_of_what_is_complete_is_kept_in_step(memory: Memory) -> None:
     assert len(before.splitlines()) == 10 and "ant/1.png" in before
     memory.fs.rm_file("/shop/photos/ant/1.png")
     memory.write({"ant/2.png": b"new"})
-    log.with_name("parts").mkdir()
+    own_parts(log.parent).mkdir()
     copied(progress=None)
     names = [json.loads(line)[0] for line in log.read_text().splitlines()]
     assert sorted(names) == sorted({*FILES} - {"ant/1.png"})
     assert names[-1] == "ant/2.png"
-    assert not log.with_name("parts").exists()
+    assert not own_parts(log.parent).exists()
     shutil.copy(log, log.with_name("same"))
     assert "ant/2.png" in log.read_text() and copied().folder == log.with_name("files")
     assert log.read_bytes() == log.with_name("same").read_bytes()
@@ -495,9 +534,9 @@ def test_the_list_of_what_is_complete_is_kept_in_step(memory: Memory) -> None:
 def test_forgetting_removes_parts_and_what_was_never_copied_is_forgotten(memory: Memory) -> None:
     forget_copy(f"{ADDRESS}/")
     place = copied().folder.parent
-    (place / "parts").mkdir()
+    own_parts(place).mkdir()
     forget_copy(f"{ADDRESS}/")
-    assert not (place / "parts").exists() and not (place / "fetched.jsonl").exists()
+    assert not own_parts(place).exists() and not (place / "fetched.jsonl").exists()
     forget_copy(ADDRESS)
 
 

@@ -5,9 +5,14 @@ A copy is a folder named by the address, with ``copy.json``, which says what it 
 then read as any local folder. Whoever was interrupted continues with what is missing, also in the
 middle of a large file. Files whose content is of no use to a reader are empty, so that they are
 noticed as they would be in a local folder.
+
+Some file systems lock files for each machine alone. There, each machine fetches what it misses: a
+file grows in a folder of its own user and machine, ``parts-<owner>``, and moves when it is whole.
 """
 
+import filecmp
 import json
+import secrets
 import shutil
 import threading
 import weakref
@@ -18,7 +23,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from glasshouse.cache_pruning import keep_limit
+from glasshouse.cache_contents import own_parts
+from glasshouse.cache_pruning import keep_limit, remove_old_parts
 from glasshouse.data.addresses import normal_address
 from glasshouse.data.remote_store import THREADS, RemoteFile, RemoteStore, require_protocol
 from glasshouse.errors import DataError, StorageError, UsageError
@@ -34,7 +40,8 @@ from glasshouse.storage import (
     write_text,
 )
 
-_RECORD, _FETCHED, _FILES, _PARTS = "copy.json", "fetched.jsonl", "files", "parts"
+# Names that `cache_contents` knows.
+_RECORD, _FETCHED, _FILES = "copy.json", "fetched.jsonl", "files"
 # Larger files are fetched in blocks of this size, so that an interrupted one continues.
 _BLOCK_BYTES = 8 << 20
 # What a reader needs of a source, of all that is there.
@@ -90,11 +97,11 @@ def copy_source(
     place = _place(address)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with locked_folder(place):
+        with locked_folder(place) as is_locked, _parts(place, is_locked=is_locked) as parts:
             record = place / _RECORD
             if not record.is_file():
                 write_json(record, {"source": address})
-            _Fetching(place, store, progress).bring_up_to_date(listed, wanted)
+            _Fetching(place, parts, store, progress).bring_up_to_date(listed, wanted)
             mark_used(record)
             held = record.open("rb")
             share(held)
@@ -116,11 +123,35 @@ def forget_copy(address: str) -> None:
     if place.is_dir():
         with locked_folder(place):
             (place / _FETCHED).unlink(missing_ok=True)
-            shutil.rmtree(place / _PARTS, ignore_errors=True)
+            shutil.rmtree(own_parts(place), ignore_errors=True)
+            # A file whose content turns out to be the same stays, and is to be decoded again.
+            for path in (place / _FILES).rglob("*"):
+                mark_used(path)
 
 
 def _place(address: str) -> Path:
     return cache_folder() / "sources" / sha256_of_bytes(address.encode("utf-8"))[:32]
+
+
+@contextmanager
+def _parts(place: Path, *, is_locked: bool) -> Iterator[Path]:
+    """A folder for files that are not whole yet, in which nobody else writes; kept after an error.
+
+    Not where there are no locks: nobody could know whether another process still writes there.
+    """
+    folder = own_parts(place)
+    if not is_locked:
+        folder = folder.with_name(f"{folder.name}-{secrets.token_hex(4)}")
+    # Before others find it too old.
+    mark_used(folder)
+    remove_old_parts(place, folder)
+    is_kept = is_locked
+    try:
+        yield folder
+        is_kept = False
+    finally:
+        if not is_kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _without_markers(files: Sequence[RemoteFile]) -> list[RemoteFile]:
@@ -150,15 +181,20 @@ def _require_safe_names(files: Iterable[RemoteFile], address: str) -> None:
 
 
 class _Fetching:
-    """Brings a copy up to date; whoever uses it holds the lock of its folder."""
+    """Brings a copy up to date; whoever uses it holds the lock of its folder, if there are locks.
 
-    def __init__(self, place: Path, store: RemoteStore, progress: Progress | None) -> None:
-        self.place, self.store, self.progress = place, store, progress
+    parts: a folder to which nobody else writes.
+    """
+
+    def __init__(
+        self, place: Path, parts: Path, store: RemoteStore, progress: Progress | None
+    ) -> None:
+        self.place, self.parts, self.store, self.progress = place, parts, store, progress
         self.done = 0
         self.lock = threading.Lock()
 
     def bring_up_to_date(self, listed: Sequence[RemoteFile], wanted: Collection[str]) -> None:
-        fetched = self._fetched()
+        fetched, lines = self._fetched()
         # An empty file stands for one that nobody reads, until somebody does.
         versions = {f.name: f"{f.size} {f.version}" if f.name in wanted else "" for f in listed}
         kept = {
@@ -168,29 +204,38 @@ class _Fetching:
         }
         for name in fetched.keys() - versions.keys():
             self._remove(self._path(name))
-        if kept != fetched:
+        # Damaged lines go as well, and those that are there twice: one that was cut off would be
+        # joined by the next.
+        if len(kept) != lines:
             write_text(self.place / _FETCHED, "".join(_line(*pair) for pair in kept.items()))
         todo = [file for file in listed if file.name not in kept]
         self._require_space([file for file in todo if file.name in wanted])
-        with (self.place / _FETCHED).open("a", encoding="utf-8") as log:
-            for file in (file for file in todo if file.name not in wanted):
-                path = self._path(file.name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(b"")
-                log.write(_line(file.name, ""))
-            self._fetch_all([file for file in todo if file.name in wanted], versions, log)
-        shutil.rmtree(self.place / _PARTS, ignore_errors=True)
+        unread = [file for file in todo if file.name not in wanted]
+        for file in unread:
+            path = self._path(file.name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        if unread:
+            self._log("".join(_line(file.name, "") for file in unread))
+        self._fetch_all([file for file in todo if file.name in wanted], versions)
 
-    def _fetched(self) -> dict[str, str]:
-        """The version of each file that is complete."""
+    def _fetched(self) -> tuple[dict[str, str], int]:
+        """The version of each file that is complete, and the number of lines that were read."""
         found: dict[str, str] = {}
+        lines: list[bytes] = []
         with suppress(OSError):
-            for line in (self.place / _FETCHED).read_bytes().splitlines():
-                # The last line may have been cut off.
-                with suppress(ValueError, TypeError):
-                    name, version = json.loads(line)
-                    found[name] = version
-        return found
+            lines = (self.place / _FETCHED).read_bytes().splitlines()
+        for line in lines:
+            # One may have been cut off, or written over by another machine.
+            with suppress(ValueError, TypeError):
+                name, version = json.loads(line)
+                found[name] = version
+        return found, len(lines)
+
+    def _log(self, lines: str) -> None:
+        # Opened each time: another machine may have put a new list in the place of the last one.
+        with (self.place / _FETCHED).open("a", encoding="utf-8") as log:
+            log.write(lines)
 
     def _is_current(self, file: RemoteFile, have: str | None, version: str) -> bool:
         # Where a store says nothing of a version, only a new look shows whether it has changed.
@@ -212,25 +257,25 @@ class _Fetching:
     def _path(self, name: str) -> Path:
         return self.place / _FILES / name
 
-    def _part(self, file: RemoteFile) -> Path:
-        """Where a large file grows; another version of it does elsewhere."""
-        key = sha256_of_bytes(f"{file.name}\n{file.size}\n{file.version}".encode())
-        return self.place / _PARTS / key[:32]
+    def _part(self, file: RemoteFile, version: str = "") -> Path:
+        """Where a file grows; another version of it does elsewhere.
+
+        version: that at the first block, which may be newer than the listed one.
+        """
+        key = sha256_of_bytes(f"{file.name}\n{file.size}\n{file.version}".encode())[:32]
+        return self.parts / (f"{key}-{sha256_of_bytes(version.encode())[:32]}" if version else key)
 
     def _require_space(self, todo: Sequence[RemoteFile]) -> None:
         needed = sum(file.size or 0 for file in todo)
-        have = sum(part.stat().st_size for part in (self.place / _PARTS).glob("*"))
+        have = sum(part.stat().st_size for part in self.parts.glob("*"))
         require_disk_space(self.place, needed - have, f"the copy of {self.store.address}")
 
-    def _fetch_all(
-        self, todo: Sequence[RemoteFile], versions: dict[str, str], log: IO[str]
-    ) -> None:
+    def _fetch_all(self, todo: Sequence[RemoteFile], versions: dict[str, str]) -> None:
         def fetch(file: RemoteFile) -> None:
             self._fetch(file)
             with self.lock:
-                log.write(_line(file.name, versions[file.name]))
                 # Now: what was fetched must be known, however this process ends.
-                log.flush()
+                self._log(_line(file.name, versions[file.name]))
                 self.done += 1
                 if self.progress:
                     self.progress("fetching files", self.done, len(todo))
@@ -243,18 +288,24 @@ class _Fetching:
                     future.result()
 
     def _fetch(self, file: RemoteFile) -> None:
-        part = self._part(file)
-        part.parent.mkdir(exist_ok=True)
+        self.parts.mkdir(exist_ok=True)
         if file.size is None or file.size <= _BLOCK_BYTES:
+            part = self._part(file)
             part.write_bytes(self.store.read(file))
         else:
-            self._fetch_blocks(file, file.size, part)
+            part = self._fetch_blocks(file, file.size)
         path = self._path(file.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.replace(path)
+        _move(part, path)
 
-    def _fetch_blocks(self, file: RemoteFile, size: int, part: Path) -> None:
+    def _fetch_blocks(self, file: RemoteFile, size: int) -> Path:
+        """The whole content of a large file; blocks of the same version are continued."""
         version = self.store.version_now(file)
+        part = self._part(file, version)
+        for left in self.parts.glob(f"{self._part(file).name}*"):
+            # Where a store says nothing of a version, they may be of any.
+            if left != part or not version:
+                left.unlink()
         with part.open("ab") as growing:
             while (start := growing.tell()) < size:
                 data = self.store.read(file, start, min(start + _BLOCK_BYTES, size))
@@ -262,12 +313,25 @@ class _Fetching:
                     # A server that knows no ranges sends the whole file.
                     growing.truncate(0)
                 growing.write(data)
-        if self.store.version_now(file) != version:
+        if part.stat().st_size != size or self.store.version_now(file) != version:
             part.unlink()
             raise DataError(
                 f"{self.store.address}: {file.name} was replaced while it was read. Try again when "
                 "it is complete."
             )
+        return part
+
+
+def _move(part: Path, path: Path) -> None:
+    """Give a whole file its name, unless the same is there already.
+
+    Another machine may have put it there, and be reading it.
+    """
+    with suppress(OSError):
+        if filecmp.cmp(part, path, shallow=False):
+            part.unlink()
+            return
+    part.replace(path)
 
 
 @contextmanager
