@@ -36,6 +36,28 @@ def test_threads_are_halved_as_long_as_that_is_faster() -> None:
     assert sorted(seconds) == [1, 2, 4, 8]
 
 
+@pytest.mark.parametrize(
+    ("most", "tried"),
+    [(2, [1]), (3, [2, 1]), (4, [2, 1]), (6, [3, 2, 1]), (7, [4, 2, 1]), (12, [6, 3, 2, 1])],
+)
+def test_the_numbers_that_are_tried_suit_any_processor(most: int, tried: list[int]) -> None:
+    seen: list[int] = []
+
+    def measure(threads: int) -> float:
+        seen.append(threads)
+        return 0.01 * 2**threads
+
+    assert fastest_threads(most, measure)[0] == 1
+    assert list(dict.fromkeys(seen)) == [tried[0], most, *tried[1:]]
+
+
+def test_of_three_threads_two_may_be_the_fastest() -> None:
+    # As where another program uses one of three cores.
+    rounds = [*[(2, 0.01), (3, 0.2)] * 10, *[(1, 0.02), (2, 0.01)] * 3]
+    threads, seconds = fastest_threads(3, clock(*rounds))
+    assert threads == 2 and sorted(seconds) == [1, 2, 3]
+
+
 def test_the_first_round_decides_nothing() -> None:
     # Measured next to two busy programs.
     ratios = (0.61, 2.72, 4.33, 20.82, 1.56, 18.73, 0.69, 0.92, 1.24, 4.36)

@@ -31,12 +31,12 @@ def fastest_threads(
 
     measure: seconds of some work with a number of threads. fewest: rounds in which more threads
     are faster each time, after which the machine counts as free. The number is halved as long as
-    that makes the work much faster.
+    that makes the work much faster, and rounded up, so that 2 comes between 3 and 1.
     """
     best = most
     seconds: dict[int, float] = {}
     while best > 1:
-        fewer = best // 2
+        fewer = (best + 1) // 2
         few, many = _compare(measure, fewer, best, fewest)
         seconds |= {fewer: few, best: many}
         if many / few < _GAIN:

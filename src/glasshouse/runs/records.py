@@ -48,6 +48,7 @@ class EnvironmentFile(_Record):
     system: str
     processor: str
     threads: Annotated[int, Field(ge=1, le=1024)]
+    thread_rates: dict[str, Annotated[float, Field(ge=0)]] | None = None
     device: str
     precision: str
     started: str

@@ -44,14 +44,17 @@ def test_a_run_records_its_threads_and_keeps_them_when_it_is_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = "glasshouse.workflow.train.experiment.choose_threads"
-    monkeypatch.setattr(place, lambda *_: ThreadChoice(3))
+    monkeypatch.setattr(place, lambda *_: ThreadChoice(3, {4: 60.0, 3: 90.0}))
     begun = open_experiment(request(tmp_path / "run"))
+    rates = {"3": 90.0, "4": 60.0}
+    assert read_run(tmp_path / "run").environment["thread_rates"] == rates
     assert (begun.settings.threads, read_run(tmp_path / "run").threads) == (3, 3)
     # As it would be on a machine that has become busy, or has other cores.
     holding.release(tmp_path / "run")
     monkeypatch.setattr(place, lambda *_: ThreadChoice(1))
     resumed = open_experiment(request(tmp_path / "run", resume=True))
     assert (resumed.settings.threads, read_run(tmp_path / "run").threads) == (3, 3)
+    assert read_run(tmp_path / "run").environment["thread_rates"] == rates
     holding.release(tmp_path / "run")
     monkeypatch.undo()
     # A number in the recipe is a number for every run of it.

@@ -11,20 +11,29 @@ from typing import Any
 import psutil
 import torch
 
+from glasshouse.training.thread_choice import ThreadChoice
+
 if sys.platform != "win32":
     import resource
 
 _PACKAGES = ("glasshouse", "torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn")
 
 
-def describe_environment(device: torch.device, precision: torch.dtype) -> dict[str, Any]:
-    """Plain values for environment.json; of these only threads and device change results."""
+def describe_environment(
+    device: torch.device, precision: torch.dtype, threads: ThreadChoice
+) -> dict[str, Any]:
+    """Plain values for environment.json; of these only threads and device change results.
+
+    thread_rates: the images per second of each number of threads, where they were measured.
+    """
+    rates = {str(number): round(rate, 1) for number, rate in sorted(threads.rates.items())}
     return {
         "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
         "system": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads.threads,
+        **({"thread_rates": rates} if rates else {}),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "precision": str(precision).removeprefix("torch."),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -6,8 +6,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from glasshouse.data.images import Splits
 from glasshouse.data.sources import fingerprint, load_splits
 from glasshouse.data.targets import is_matrix
@@ -113,7 +111,7 @@ def _opened(request: TrainRequest, progress: Progress | None) -> Experiment:
     # Other processes have waited until here, and then find the images in the cache.
     request = current_group().told(request)
     experiment = begin_experiment(request, splits, classifier, progress)
-    write_start(request, splits, before, experiment.threads.threads)
+    write_start(request, splits, before, experiment.threads)
     if before is not None:
         load_checkpoint(experiment.state, request.out / runs.CHECKPOINTS)
         if before.recipe != request.recipe:
@@ -299,15 +297,14 @@ def claim_run(request: TrainRequest) -> runs.Run | None:
 
 
 def write_start(
-    request: TrainRequest, splits: Splits, before: runs.Run | None, threads: int
+    request: TrainRequest, splits: Splits, before: runs.Run | None, threads: ThreadChoice
 ) -> None:
     """Write recipe.toml and environment.json, or check the images of a resumed run.
 
     before: the answer of ``claim_run``. threads: that the run trains with. Raises DataError when a
     resumed run had other images.
     """
-    device = choose_device(request.recipe.train.device)
-    record = {**_record(request, splits, device), "threads": threads}
+    record = _record(request, splits, threads)
     if before is None:
         write_text(request.out / runs.RECIPE, to_toml(request.recipe))
         write_json(request.out / runs.ENVIRONMENT, record)
@@ -353,10 +350,11 @@ def _snapshots(experiment: Experiment) -> Callable[[], None]:
     return lambda: take_snapshot(folder, state, classifier, images)
 
 
-def _record(request: TrainRequest, splits: Splits, device: torch.device) -> dict[str, Any]:
+def _record(request: TrainRequest, splits: Splits, threads: ThreadChoice) -> dict[str, Any]:
+    device = choose_device(request.recipe.train.device)
     precision = choose_precision(request.recipe.train, device)
     return {
-        **describe_environment(device, precision),
+        **describe_environment(device, precision, threads),
         "command": request.command,
         "options": options_of(request),
         **({} if request.budget is None else {"budget": request.budget}),

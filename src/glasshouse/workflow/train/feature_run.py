@@ -27,6 +27,7 @@ from glasshouse.training.heads import (
     head_logits,
 )
 from glasshouse.training.operations import features_flop
+from glasshouse.training.thread_choice import ThreadChoice
 from glasshouse.workflow.train.conclusion import Result, conclude
 from glasshouse.workflow.train.experiment import (
     TrainRequest,
@@ -90,7 +91,7 @@ def _fitted_heads(
     splits, classifier = first_classifier(request, progress)
     require_no_errors(splits, request.recipe.data)
     require_balance_fits(request.recipe.train, splits.train)
-    write_start(request, splits, before, torch.get_num_threads())
+    write_start(request, splits, before, ThreadChoice(torch.get_num_threads()))
     recipe = request.recipe
     extractor = make_extractor(classifier, splits.train, recipe.train)
     features = split_features(
