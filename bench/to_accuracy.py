@@ -5,8 +5,9 @@ batch 32, ten epochs of 50,000 images (two are run and counted five times; --ker
 them all). Seconds are those of training alone, on both sides. Claims: 75.32 %, the tutorial's best
 own CNN, within a twelfth of that time; 83.23 %, its ResNet50, within a sixth; and by `fast` a mean
 of 94.0 % over five seeds within all of it and 0.33 PFLOP, the measure that no machine changes.
-Each of ours is a whole run of the command on all training images; finished runs in the folder are
-used again. Needs the extra `bench` and GLASSHOUSE_DATA.
+Each of ours is a whole run of the command on all training images. Runs in the folder are used again
+or resumed; one of another recipe or processor is refused. Needs the extra `bench` and
+GLASSHOUSE_DATA.
 Run: python bench/to_accuracy.py [--keras-epochs N] [--seeds N] [FOLDER for the runs]
 """
 
@@ -19,9 +20,12 @@ import time
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
-from contest import judge, machine
+from contest import judge, machine, processor, require_keras
 
 from glasshouse.evaluation.over_seeds import mean_over_seeds
+from glasshouse.recipe import load_recipe
+from glasshouse.runs.folder import ENVIRONMENT, read_run
+from glasshouse.settings import Recipe
 
 EPOCHS = 10
 # The recipe by which each accuracy is reached, and its epochs.
@@ -56,9 +60,9 @@ def keras_seconds(epochs: int) -> float:
 
 def ours(folder: Path, recipe: str, epochs: int, seed: int) -> Run:
     """A whole run of the command, or what it left earlier."""
+    overrides = [f"train.epochs={epochs}", f"train.seed={seed}", "data.train_on_validation=true"]
+    require_alike(folder, load_recipe(recipe, overrides))
     if not (folder / "evaluation.json").is_file():
-        overrides = [f"train.epochs={epochs}", f"train.seed={seed}",
-                     "data.train_on_validation=true"]  # fmt: skip
         command = [sys.executable, "-m", "glasshouse", "train", "cifar10", "--recipe", recipe,
                    *(part for each in overrides for part in ("--set", each)),
                    "--out", str(folder),
@@ -71,12 +75,31 @@ def ours(folder: Path, recipe: str, epochs: int, seed: int) -> Run:
     return Run(seconds, 100 * evaluation["accuracy"]["value"], flop)
 
 
+def require_alike(folder: Path, recipe: Recipe) -> None:
+    """Refuse a run of another recipe, or of another processor, whose seconds say nothing here."""
+    if not (folder / ENVIRONMENT).is_file():
+        return
+    run = read_run(folder)
+    called = {"name": recipe.name, "description": recipe.description}
+    if run.recipe.model_copy(update=called) != recipe:
+        raise SystemExit(
+            f"{folder} holds a run of another recipe than {recipe.name} is now: remove it, or name "
+            "another folder"
+        )
+    if run.environment["processor"] != processor():
+        raise SystemExit(
+            f"{folder} was trained on {run.environment['processor']}, and this machine has "
+            f"{processor()}: name another folder"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", nargs="?", type=Path, default=Path("runs/to-accuracy"))
     parser.add_argument("--keras-epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=5, help="of the last aim")
     given = parser.parse_args()
+    require_keras()
     print(machine())
     found = {}
     for name, (recipe, epochs) in AIMS.items():
