@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export MPLBACKEND := Agg
-# Most read GLASSHOUSE_DATA; together they take about an hour and a half on two cores. explain_shapes,
-# serving and live_page are not among them: they describe how to run them.
+# Most read GLASSHOUSE_DATA; together they take about an hour and a half on two cores. The others, such
+# as serving, many_processes, explain_shapes and live_page, describe how to run them.
 BENCHES := train_speed busy tutorial_accuracy to_accuracy folder_memory cifar_memory \
 	finder_cost finder_rates many_files tuner_kill budget explain_page explain_cam explain_memory \
 	transfer_hymenoptera transfer_cifar feature_speed finetune_step startup pixel_passes
@@ -80,9 +80,9 @@ mutants: uv
 bench: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python -m pytest -m slow tests/test_tutorial_in_keras.py || failed=1; \
-	cd bench && for script in $(BENCHES); do ../$(BIN)/python $$script.py || failed=1; done; exit $${failed:-0}
+	for script in $(BENCHES); do $(BIN)/python bench/$$script.py || failed=1; done; exit $${failed:-0}
 
-# README's table of speed for this machine, with nothing else running on it: about half an hour.
+# README's table of speed for this machine, with nothing else running on it: more than half an hour.
 speed: setup
 	$(BIN)/python -m pip install --quiet -e '.[bench]' || uv pip install --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python bench/speed_table.py $(ARGUMENTS)

@@ -1,8 +1,9 @@
-"""README's table of speed for the machine at hand, as Markdown: `make speed`, about half an hour.
+"""README's table of speed for this machine, as Markdown: `make speed`, more than half an hour.
 
 Runs the scripts whose figures it holds, one after the other, and prints a row for each claim.
-Needs the extra `bench`, GLASSHOUSE_DATA, and wrk for the rows about serving; a row whose script
-cannot run here is left out, and why is said. Nothing else should run on the machine meanwhile.
+Needs the extra `bench`, GLASSHOUSE_DATA, and wrk for the rows about serving. Rows whose script
+cannot run here, or stops half way, are left out: which and why is said, and the exit code is 1.
+Nothing else should run on the machine meanwhile.
 
     python bench/speed_table.py [SCRIPT ...]
 """
@@ -18,14 +19,21 @@ from typing import Any, NamedTuple
 from contest import machine
 
 HERE = Path(__file__).parent
+# Letters of what a script wrote to stderr.
+END = 1000
 
 
 class Row(NamedTuple):
-    """A row of the table: what is compared with what, and the claim that the script judges."""
+    """A row of the table: what is compared with what, and the claim that the script judges.
+
+    is_share: the figure is the share of the other's speed. is_time: it is how many times as long as
+    the other takes, and the row says how many times as fast.
+    """
 
     what: str
     claim: str
     is_share: bool = False
+    is_time: bool = False
 
 
 SCRIPTS: dict[str, list[Row]] = {
@@ -40,6 +48,11 @@ SCRIPTS: dict[str, list[Row]] = {
             Row("the same: plain PyTorch steps without loading and augmenting",
                 f"{net}: ours / steps on ready batches", is_share=True),
         )
+    ],
+    "busy 1 2 4": [
+        Row(f"training `tutorial-basic` next to {busy}: the better of Keras and DataLoader",
+            f"{count} busy: ours / the best peer")
+        for count, busy in ((1, "a busy program"), (2, "2 busy programs"), (4, "4 busy programs"))
     ],
     "explain_page": [
         Row("the tutorial's explanations, ResNet50, batch 8: Captum",
@@ -68,21 +81,35 @@ SCRIPTS: dict[str, list[Row]] = {
             Row("the same: LitServe", f"{who}, x LitServe"),
         )
     ],
+    "serving mobilenet --clients 64 --servers ours,litserve": [
+        Row("serving MobileNetV2 to 64 clients: LitServe", "64 clients, x LitServe"),
+    ],
+    "many_processes overhead": [
+        Row("a step in two processes: DistributedDataParallel",
+            "times DistributedDataParallel's step", is_time=True),
+    ],
 }  # fmt: skip
 
 
-def main() -> None:
-    chosen = [name for name in SCRIPTS if not sys.argv[1:] or name.split()[0] in sys.argv[1:]]
+def main() -> bool:
+    """Print the table; whether it is whole."""
+    known, asked = {name.split()[0] for name in SCRIPTS}, set(sys.argv[1:])
+    if asked - known:
+        raise SystemExit(f"expected any of {', '.join(sorted(known))}")
+    chosen = [name for name in SCRIPTS if not asked or name.split()[0] in asked]
     lines = [f"{machine()}:", "", "| what: compared with | measured | script |", "|--|--|--|"]
+    problems = []
     for name in chosen:
-        figures = run(name)
+        figures, problem = run(name)
         rows = [row for row in SCRIPTS[name] if row.claim in figures]
         lines += [f"| {row.what} | {words(row, figures[row.claim])} | `{name}` |" for row in rows]
-    print("\n" + "\n".join(lines))
+        problems += [problem] if problem else []
+    print("\n".join(["", *lines, "", *problems]))
+    return not problems
 
 
-def run(name: str) -> dict[str, dict[str, Any]]:
-    """The verdicts that a script prints, by their claims."""
+def run(name: str) -> tuple[dict[str, dict[str, Any]], str]:
+    """The verdicts that a script prints, by their claims; what went wrong, or nothing."""
     script, *arguments = name.split()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "figures")
@@ -90,11 +117,32 @@ def run(name: str) -> dict[str, dict[str, Any]]:
         environment = {**os.environ, "GLASSHOUSE_FIGURES": str(file)}
         print(f"== {name}", flush=True)
         done = subprocess.run(command, check=False, env=environment, stderr=subprocess.PIPE)
-        if not file.is_file():
-            print(f"{name} found nothing:\n{done.stderr.decode(errors='replace')[-1000:]}")
-            return {}
-        found = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    return {each["claim"]: each for each in found}
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    figures = {each["claim"]: each for each in map(json.loads, lines)}
+    problem = problem_of(name, figures, done.returncode, done.stderr.decode(errors="replace"))
+    if problem:
+        print(problem, flush=True)
+    return figures, problem
+
+
+def problem_of(name: str, figures: dict[str, dict[str, Any]], code: int, stderr: str) -> str:
+    """What is wrong with a script's figures, in words; empty where nothing is.
+
+    A script also ends with 1 where a claim of it does not hold, which is no problem of the table.
+    """
+    missing = [row for row in SCRIPTS[name] if row.claim not in figures]
+    has_failed = code != 0 and all(each["verdict"] == "holds" for each in figures.values())
+    if not missing and not has_failed and code in (0, 1):
+        return ""
+    lines = [f"{name} ended with exit code {code}."]
+    if missing:
+        lines.append("Rows that are missing, with the claim that was looked for:")
+        lines += [f'- {row.what}: "{row.claim}"' for row in missing]
+        judged = ", ".join(f'"{claim}"' for claim in figures)
+        lines.append(f"Claims that it judged: {judged or 'none'}.")
+    if tail := stderr.strip()[-END:]:
+        lines.append(f"The end of its errors:\n{tail}")
+    return "\n".join(lines)
 
 
 def words(row: Row, found: dict[str, Any]) -> str:
@@ -104,9 +152,12 @@ def words(row: Row, found: dict[str, Any]) -> str:
     if row.is_share:
         share, low, high = (round(100 * found[name]) for name in ("median", "low", "high"))
         return f"{share} % ({low} to {high})"
-    median, low, high = (f"{found[name]:.3g}" for name in ("median", "low", "high"))
+    figures = [found[name] for name in ("median", "low", "high")]
+    if row.is_time:
+        figures = [1 / found[name] for name in ("median", "high", "low")]
+    median, low, high = (f"{figure:.3g}" for figure in figures)
     return f"{median} times as fast ({low} to {high})"
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(not main())
