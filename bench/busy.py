@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 import train_speed
-from contest import judge_rounds, machine, play_rounds, ratios, run_contender
+from contest import judge_rounds, machine, play_rounds, ratios, require_keras, run_contender
 
 RECIPE, BATCH = "tutorial-basic", 32
 LOADS, ROUNDS, WARMUP, SECONDS = (0, 1, 2, 4), 5, 3, 5.0
@@ -121,6 +121,7 @@ def judge_load(count: int) -> bool:
 
 
 def main() -> None:
+    require_keras()
     print(f"{machine()}; images a second, batch {BATCH}, {ROUNDS} rounds")
     loads = [int(each) for each in sys.argv[1:]] or LOADS
     held = [judge_load(count) for count in loads]

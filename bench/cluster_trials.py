@@ -26,7 +26,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from contest import interval, judge, judge_rounds, machine, ratios
+from contest import interval, judge, judge_rounds, machine, ratios, require
 
 if TYPE_CHECKING:
     from glasshouse.report.tuning_plots import TrialRecord
@@ -212,6 +212,7 @@ def main() -> bool:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     rounds = parser.parse_args().rounds
+    require("ray", "pip install -e '.[ray]'")
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)

@@ -6,11 +6,13 @@ Every verdict is also added to the file that GLASSHOUSE_FIGURES names, a line of
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ LONGEST_S, TRIES = 300, 3
 # The threads of a library go on waiting for work on their cores for a while: those of numpy took
 # one of two cores from Eigen-CAM's component, which took 32 ms instead of 0.3.
 SETTLED_S = 0.2
+# How to install what is compared with.
+BENCH = "pip install -e '.[bench]'"
 
 
 def play_rounds(script: str, contenders: list[str], rounds: int) -> dict[str, list[float]]:
@@ -97,16 +101,40 @@ def data_folder() -> Path:
     return Path(os.environ["GLASSHOUSE_DATA"]).resolve()
 
 
-def machine(device: Any = None) -> str:
-    """The processor, and the GPU if that is the device, that the figures belong to."""
+def require(name: str, install: str) -> None:
+    """End with a sentence where a program or a package is missing; install: what to do then."""
+    if shutil.which(name) is None and find_spec(name) is None:
+        raise SystemExit(f"not run: this needs {name}, which is not installed ({install})")
+
+
+def require_keras() -> None:
+    """Keras with the backend of the tutorial's program."""
+    for name in ("keras", "tensorflow"):
+        require(name, BENCH)
+
+
+def require_browser() -> None:
+    """Chromium, and what drives it."""
+    require("selenium", "pip install -e '.[dev]'")
+    for name in ("chromium", "chromedriver"):
+        require(name, "apt install chromium chromium-driver")
+
+
+def processor() -> str:
+    """The name of the processor, as a run records it."""
     from glasshouse.workflow.train.environment import _processor
 
+    return _processor()
+
+
+def machine(device: Any = None) -> str:
+    """The processor, and the GPU if that is the device, that the figures belong to."""
     gpu = ""
     if device is not None and device.type == "cuda":
         import torch
 
         gpu = f"{torch.cuda.get_device_name(device)}, "
-    return f"{gpu}{_processor()}, {platform.system()}, Python {platform.python_version()}"
+    return f"{gpu}{processor()}, {platform.system()}, Python {platform.python_version()}"
 
 
 def waiting_for(device: Any) -> Callable[[], object]:

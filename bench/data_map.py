@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from contest import machine
+from contest import machine, require_browser
 
 import glasshouse as gh
 from glasshouse.data.sources import load_splits
@@ -57,6 +57,7 @@ def layouts(counts: list[int]) -> None:
 
 
 def page() -> None:
+    require_browser()
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

@@ -13,7 +13,16 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from contest import interleaved, judge_rounds, machine, print_medians, ratios, waiting_for
+from contest import (
+    BENCH,
+    interleaved,
+    judge_rounds,
+    machine,
+    print_medians,
+    ratios,
+    require,
+    waiting_for,
+)
 
 from glasshouse.explanation.explain import explain
 from glasshouse.explanation.inputs import as_inputs
@@ -34,6 +43,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    require("pytorch_grad_cam", BENCH)
     keep_freed_memory()  # as the command does, for all contenders
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")

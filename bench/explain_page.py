@@ -12,8 +12,16 @@ import warnings
 
 import numpy as np
 import torch
-from captum import attr
-from contest import interleaved, judge_rounds, machine, print_medians, ratios, waiting_for
+from contest import (
+    BENCH,
+    interleaved,
+    judge_rounds,
+    machine,
+    print_medians,
+    ratios,
+    require,
+    waiting_for,
+)
 from torch import Tensor, nn
 
 from glasshouse.explanation.explain import explain_page
@@ -36,6 +44,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
+    require("captum", BENCH)
     keep_freed_memory()  # as the command does, for all contenders
     torch.set_num_threads(arguments.threads)
     warnings.simplefilter("ignore")
@@ -84,6 +93,8 @@ def compare_pages(classifier: Classifier, batch: int, rounds: int) -> bool:
 
 
 def captum_page(net: nn.Module, inputs: Tensor, targets: Tensor) -> None:
+    from captum import attr
+
     for name in LAYERS:
         attr.LayerActivation(net, net.get_submodule(name)).attribute(inputs)
     attr.Saliency(net).attribute(inputs.clone().requires_grad_(), targets)

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import socket
 import statistics
@@ -27,7 +28,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import socketio
-from contest import judge, judge_rounds, machine
+from contest import judge, judge_rounds, machine, require_browser
 
 from glasshouse.runs.processes import this_process
 
@@ -263,10 +264,10 @@ def open_browser(page: str):
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
+    options.binary_location = shutil.which("chromium") or ""
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--js-flags=--expose-gc"):
         options.add_argument(flag)
-    browser = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    browser = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     browser.get(page)
     return browser
 
@@ -324,6 +325,7 @@ def main() -> None:
     elif given.what == "cost":
         asyncio.run(cost(given.minutes))
     elif given.what == "memory":
+        require_browser()
         held = asyncio.run(memory(given.minutes))
     else:
         held = start(given.rounds)

@@ -27,6 +27,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from contest import require
+
 # Of a test: its seconds, and the lines that it executes, by module.
 Test = dict[str, Any]
 Statement = ast.stmt | ast.ExceptHandler | ast.match_case
@@ -79,6 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.try_one:
         sys.exit(try_one(options.map, options.timeout))
+    require("cosmic_ray", "make mutants installs it")
     options.map = options.map.resolve()
     os.environ["MUTANTS_PYTHON"] = options.python
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:

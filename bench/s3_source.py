@@ -16,13 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import boto3
 import psutil
-from contest import judge, machine
+from contest import judge, machine, require
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.data.image_files import write_folder
-from tests.data.s3_server import s3_server
 
 READ = "import sys; from glasshouse.data.sources import load_splits; load_splits(sys.argv[1])"
 SHARE = 0.02
@@ -70,6 +68,12 @@ def pixels(cache: Path) -> list[tuple[str, bytes]]:
 
 
 def main(count: int) -> bool:
+    for package in ("boto3", "moto"):
+        require(package, "pip install -e '.[dev]'")
+    import boto3
+
+    from tests.data.s3_server import s3_server
+
     print(machine())
     with tempfile.TemporaryDirectory() as name, s3_server() as (url, app):
         root = Path(name)

@@ -16,7 +16,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,13 +24,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import psutil
-from contest import data_folder, judge, judge_rounds, machine, ratios
+from contest import BENCH, data_folder, judge, judge_rounds, machine, ratios, require
 
 HERE = Path(__file__).parent
 DATA = data_folder()
@@ -323,12 +321,11 @@ async def stop_in_the_midst(port: int, pid: int, data: bytes) -> tuple[int, int]
 # The contest.
 
 
-def contest(options: argparse.Namespace, folder: Path) -> None:
-    """All servers in turn, then what only ours promises."""
-    if shutil.which("wrk") is None:
-        raise SystemExit("this needs wrk, the package of that name in Debian: apt install wrk")
-    if "litserve" in options.servers and find_spec("litserve") is None:
-        raise SystemExit("this needs litserve, of the extra `bench`; or leave it out of --servers")
+def contest(options: argparse.Namespace, folder: Path) -> bool:
+    """All servers in turn, then what only ours promises; whether every claim holds."""
+    require("wrk", "apt install wrk")
+    if "litserve" in options.servers:
+        require("litserve", f"{BENCH}; or leave it out of --servers")
     paths = write_files(options.model, folder)
     script = write_script(paths, folder)
     expected = offline_answers(options.model, folder, paths)
@@ -351,29 +348,33 @@ def contest(options: argparse.Namespace, folder: Path) -> None:
             if name == "ours":
                 count, difference = compare(bodies, expected)
                 total, worst = total + count, max(worst, difference)
+    held = []
     if "ours" in speeds:
         print(f"  {total:,} answers of ours compared with the offline ones")
-        judge("largest difference of a probability, in millionths", worst * 1e6, 10, at_least=False)
-        promises(options.model, folder, paths[0].with_suffix(".form").read_bytes())
-    report(speeds)
+        claim = "largest difference of a probability, in millionths"
+        held.append(judge(claim, worst * 1e6, 10, at_least=False))
+        held.append(promises(options.model, folder, paths[0].with_suffix(".form").read_bytes()))
+    return all([*held, report(speeds)])
 
 
-def report(speeds: dict[str, dict[int, list[float]]]) -> None:
-    """The ratios."""
+def report(speeds: dict[str, dict[int, list[float]]]) -> bool:
+    """The ratios, and whether their claims hold."""
+    held = []
     for clients, ours in speeds.get("ours", {}).items():
         plain = [speeds[n][clients] for n in ("plain", "plain-threads") if n in speeds]
         who = f"{clients} client{'s' * (clients > 1)}"
         if plain and clients in CLAIMS:
             found = ratios(ours, *plain)
-            judge_rounds(f"{who}, x the better plain handler", found, CLAIMS[clients])
+            held.append(judge_rounds(f"{who}, x the better plain handler", found, CLAIMS[clients]))
         if "litserve" in speeds:
             found = ratios(ours, speeds["litserve"][clients])
-            judge_rounds(f"{who}, x LitServe", found, LITSERVE.get(clients, 1.0))
+            held.append(judge_rounds(f"{who}, x LitServe", found, LITSERVE.get(clients, 1.0)))
+    return all(held)
 
 
-def promises(model: str, folder: Path, form: bytes) -> None:
-    """Overload and stop."""
-    data = request_of(form)
+def promises(model: str, folder: Path, form: bytes) -> bool:
+    """Overload and stop, and whether their claims hold."""
+    data, held = request_of(form), []
     with running("ours", model, folder, ("--max-queue", "16", "--max-images", "4")) as (port, _):
         found = asyncio.run(overload(port, data, 64, 8))
     refused = sorted(seconds for status, seconds in found if status == 503)
@@ -382,16 +383,17 @@ def promises(model: str, folder: Path, form: bytes) -> None:
         middle = refused[len(refused) // 2] * 1000
         print(f"  64 clients, 16 in flight: {served} answered, {len(refused)} refused, median "
               f"{middle:.1f} ms")  # fmt: skip
-        judge("slowest refusal, ms", refused[-1] * 1000, 100, at_least=False)
+        held.append(judge("slowest refusal, ms", refused[-1] * 1000, 100, at_least=False))
     with running("ours", model, folder) as (port, process):
         sent, lost = asyncio.run(stop_in_the_midst(port, process.pid, data))
         code = process.wait(20)
-    judge(f"lost of {sent} requests when the server was stopped (it ended with {code})", lost, 0,
-          at_least=False)  # fmt: skip
+    claim = f"lost of {sent} requests when the server was stopped (it ended with {code})"
+    held.append(judge(claim, lost, 0, at_least=False))
+    return all(held)
 
 
-def main() -> None:
-    """Command line."""
+def main() -> bool:
+    """Command line; whether every claim holds."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("model", choices=["small", "mobilenet"])
     parser.add_argument("--seconds", type=int, default=8)
@@ -404,10 +406,10 @@ def main() -> None:
         name, folder, port = options.peer
         on_threads = name == "plain-threads"
         serve_plain(options.model, Path(folder), int(port), on_threads=on_threads)
-        return
+        return True
     with tempfile.TemporaryDirectory() as folder:
-        contest(options, Path(folder))
+        return contest(options, Path(folder))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(not main())

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import json
 import re
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -138,30 +139,34 @@ def loads(port: int) -> int:
     return int(sum(map(float, found)))
 
 
-def report(tally: Tally, loaded: int, workers: int) -> None:
-    """The claims."""
+def report(tally: Tally, loaded: int, workers: int) -> bool:
+    """The claims, and whether all of them hold."""
     refused = {status: n for status, n in tally.statuses.items() if status != 200}
     shares = ", ".join(f"{n:,} by weights {k}" for k, n in sorted(tally.answered_by.items()))
     print(f"  {tally.statuses[200]:,} answers ({shares}); refused: {refused or 'none'}")
-    judge("lost requests", tally.lost, 0, at_least=False)
-    judge("answers that are neither weights' offline one", tally.wrong, 0, at_least=False)
-    judge(f"of {tally.replaced} replacements picked up by {workers} workers, on average",
-          loaded / workers, tally.replaced)  # fmt: skip
+    held = [
+        judge("lost requests", tally.lost, 0, at_least=False),
+        judge("answers that are neither weights' offline one", tally.wrong, 0, at_least=False),
+        judge(f"of {tally.replaced} replacements picked up by {workers} workers, on average",
+              loaded / workers, tally.replaced),
+    ]  # fmt: skip
     warm = [each for each in tally.memory if each[0] >= _WARM_SECONDS and each[1] >= _WARM_ANSWERS]
     if not warm:
         print(f"  too short to judge memory: {_WARM_ANSWERS:,} answers warm the service up")
-        return
+        return False
     sizes = [size for _, _, size in warm]
     print(f"  memory: {sizes[0]:.1f} MiB after {warm[0][0]:.0f} s and {warm[0][1]:,} answers, then "
           f"{min(sizes):.1f} to {max(sizes):.1f} MiB, {sizes[-1]:.1f} MiB at the end")  # fmt: skip
-    judge("half the range of memory, MiB", (max(sizes) - min(sizes)) / 2, 20, at_least=False)
+    half = (max(sizes) - min(sizes)) / 2
+    held.append(judge("half the range of memory, MiB", half, 20, at_least=False))
     third = len(sizes) // 3 or 1
     drift = median(sizes[-third:]) - median(sizes[:third])
-    judge("median of the last third minus that of the first, MiB", drift, 20, at_least=False)
+    claim = "median of the last third minus that of the first, MiB"
+    return all([*held, judge(claim, drift, 20, at_least=False)])
 
 
-def main() -> None:
-    """Command line."""
+def main() -> bool:
+    """Command line; whether every claim holds."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--clients", type=int, default=64)
@@ -181,8 +186,8 @@ def main() -> None:
         with running("ours", "small", folder, more) as (port, process):
             tally = asyncio.run(an_hour(port, process.pid, folder, options, expected))
             loaded = loads(port)
-        report(tally, loaded, options.workers)
+        return report(tally, loaded, options.workers)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(not main())

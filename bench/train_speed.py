@@ -18,7 +18,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from contest import interleaved, judge_rounds, machine, play_rounds, ratios, run_contender
+from contest import (
+    interleaved,
+    judge_rounds,
+    machine,
+    play_rounds,
+    ratios,
+    require_keras,
+    run_contender,
+)
 
 BATCH, WARMUP, STEPS = 32, 30, 250
 # Steps of ours and of plain PyTorch in turn, and how many turns. Ours augments 42 steps at once.
@@ -233,6 +241,7 @@ def main() -> None:
     parser.add_argument("recipes", nargs="*", default=RECIPES)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    require_keras()
     print(f"{machine()}; images a second, batch {BATCH}")
     held = [judge_recipe(recipe, options.rounds) for recipe in options.recipes]
     raise SystemExit(0 if all(held) else 1)

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from contest import judge, machine
+from contest import judge, machine, require
 
 TRIALS, WORKERS, KILLS = 30, 2, 5
 
@@ -77,6 +77,7 @@ def kill_workers(out: Path, moments: random.Random) -> dict[int, float]:
 
 
 def main() -> None:
+    require("optuna", "pip install -e '.[tune]'")
     print(machine())
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "search"

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from contest import require
 
 # In an order in which a sweep that is stopped early has seen the most different networks.
 TIMM: list[str] = """
@@ -68,6 +69,8 @@ def main() -> None:
     if arguments.child:
         print(json.dumps(examine(arguments.child, arguments.export)))
         return
+    if arguments.export:
+        require("onnxruntime", "pip install -e '.[onnx]'")
     names = arguments.only or [f"timm/{n}" for n in TIMM] + [
         f"torchvision/{n}" for n in TORCHVISION
     ]

@@ -3,10 +3,14 @@
 import importlib.util
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+from glasshouse.recipe import load_recipe, to_toml
+from tests.run_files import environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,6 +23,13 @@ def contest() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A script by its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    return importlib.import_module
 
 
 @pytest.mark.parametrize(
@@ -80,3 +91,71 @@ def test_the_interval_of_a_median_holds_it_nine_times_in_ten(
 
 def test_each_round_is_compared_with_the_best_that_came_with_it(contest: ModuleType) -> None:
     assert contest.ratios([6.0, 8.0], [3.0, 2.0], [2.0, 4.0]) == [2.0, 2.0]
+
+
+def test_what_is_not_installed_is_named_in_a_sentence(contest: ModuleType) -> None:
+    contest.require("numpy", "a package")
+    contest.require("python3", "a program")
+    with pytest.raises(SystemExit) as ended:
+        contest.require("no-such-program", "apt install it")
+    sentence = "not run: this needs no-such-program, which is not installed (apt install it)"
+    assert str(ended.value) == sentence
+
+
+HALF_WAY = """
+import json, os
+with open(os.environ["GLASSHOUSE_FIGURES"], "a") as file:
+    figure = {"claim": "first", "median": 2.0, "low": 1.0, "high": 3.0, "verdict": "VERDICT"}
+    file.write(json.dumps(figure) + "\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict", "end", "words"),
+    [
+        (["first"], "FAILS", "raise SystemExit(1)", []),
+        (["first"], "holds", "", []),
+        (["first"], "holds", "1 / 0", ["exit code 1", "ZeroDivisionError"]),
+        (["first", "second"], "FAILS", "1 / 0",
+         ["half_way ended with exit code 1", '- row of second: "second"', "ZeroDivisionError"]),
+        # As where a claim was renamed.
+        (["second"], "holds", "", ["exit code 0", '"second"', 'Claims that it judged: "first"']),
+    ],
+)  # fmt: skip
+def test_rows_of_a_script_that_stops_half_way_are_named_as_missing(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    rows: list[str], verdict: str, end: str, words: list[str],
+) -> None:  # fmt: skip
+    table = script("speed_table")
+    (tmp_path / "half_way.py").write_text(HALF_WAY.replace("VERDICT", verdict) + end)
+    monkeypatch.setattr(table, "HERE", tmp_path)
+    made = [table.Row(f"row of {claim}", claim) for claim in rows]
+    monkeypatch.setattr(table, "SCRIPTS", {"half_way": made})
+    figures, problem = table.run("half_way")
+    assert list(figures) == ["first"]
+    assert bool(problem) == bool(words)
+    assert all(word in problem for word in words)
+
+
+def test_a_row_about_time_says_how_many_times_as_fast(
+    script: Callable[[str], ModuleType],
+) -> None:
+    table, found = script("speed_table"), {"median": 0.5, "low": 0.4, "high": 0.8}
+    assert table.words(table.Row("a", "b", is_time=True), found) == "2 times as fast (1.25 to 2.5)"
+    assert table.words(table.Row("a", "b"), found) == "0.5 times as fast (0.4 to 0.8)"
+
+
+def test_a_run_of_another_recipe_or_processor_is_not_used_again(
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    to_accuracy, recipe = script("to_accuracy"), load_recipe("fast")
+    monkeypatch.setattr(to_accuracy, "processor", lambda: "a")
+    to_accuracy.require_alike(tmp_path, recipe)
+    (tmp_path / "recipe.toml").write_text(to_toml(recipe))
+    (tmp_path / "environment.json").write_text(json.dumps(environment()))
+    to_accuracy.require_alike(tmp_path, recipe.model_copy(update={"description": "another"}))
+    with pytest.raises(SystemExit, match="another recipe than fast is now"):
+        to_accuracy.require_alike(tmp_path, load_recipe("fast", ["train.lr=1"]))
+    monkeypatch.setattr(to_accuracy, "processor", lambda: "b")
+    with pytest.raises(SystemExit, match="trained on a, and this machine has b"):
+        to_accuracy.require_alike(tmp_path, recipe)

@@ -45,7 +45,7 @@ def test_the_numbers_that_are_tried_suit_any_processor(most: int, tried: list[in
 
     def measure(threads: int) -> float:
         seen.append(threads)
-        return 0.01 * 2**threads
+        return 0.01 * 2.0**threads
 
     assert fastest_threads(most, measure)[0] == 1
     assert list(dict.fromkeys(seen)) == [tried[0], most, *tried[1:]]
