@@ -82,6 +82,7 @@ from .models.conformity import (
     conformity_scores as conformity_scores,
 )
 from .models.freezing import Freezing as Freezing, freeze as freeze, unfreeze as unfreeze
+from .models.known_names import example_photo as example_photo
 from .models.layers import build as build
 from .models.predict import (
     Predictions as Predictions,

@@ -2,10 +2,18 @@ from pathlib import Path
 
 import pytest
 
+import glasshouse as gh
 from glasshouse.errors import ModelError, UsageError
 from glasshouse.models import known_names
 from glasshouse.models.known_names import may_match, require_backbone, require_known
 from glasshouse.models.pretrained import list_models
+
+
+def test_the_example_photo_is_a_file_that_the_bundled_classifier_can_read() -> None:
+    photo = gh.example_photo()
+    images = gh.read_images(photo, gh.classifier_by_name("cifar10-tiny"))
+    assert photo.is_file()
+    assert images.shape == (1, 3, 32, 32)
 
 
 def test_the_names_read_from_source_files_are_those_that_the_libraries_list() -> None:

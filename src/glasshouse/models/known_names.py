@@ -11,13 +11,20 @@ from pathlib import Path
 from glasshouse.errors import ModelError, UsageError, did_you_mean
 
 ASSETS = Path(str(resources.files("glasshouse"))) / "assets"
-# A cat, 451 x 300, in the public domain: something to try a classifier on without a download.
 EXAMPLE_PHOTO = ASSETS / "photos" / "chelsea.png"
 _LIBRARIES = ("torchvision", "timm")
 # How both libraries declare a network; further decorators may stand between the two lines.
 _DECLARATION = re.compile(
     r"^@register_model(?:\(\))?\n(?:@.*\n|\s+.*\n|\)\n)*def (\w+)\(", re.MULTILINE
 )
+
+
+def example_photo() -> Path:
+    """The file of a photo to try a classifier on without a download: a cat, 451 x 300 pixels.
+
+    Stéfan van der Walt, who took it, placed it in the public domain.
+    """
+    return EXAMPLE_PHOTO
 
 
 def bundled_names() -> list[str]:
