@@ -116,8 +116,10 @@ def test_every_command_runs(offline: Path, capsys: pytest.CaptureFixture[str]) -
         STEPS, epochs=1, images=60, chosen=lambda what: what != "python"
     )]  # fmt: skip
     assert run == [line for step in STEPS for line in step.commands]
-    for folder in ("channel", "layers", "saliency", "guided", "cam", "all"):
+    for folder in ("channel", "layers", "saliency", "shark", "guided", "cam", "all"):
         assert list((offline / "why" / folder).rglob("*.png")), folder
+    drawn = {path.stem for path in (offline / "why" / "layers").rglob("activations-*.png")}
+    assert {"activations-relu", "activations-layer1.0.relu"} <= drawn
     for recipe in ("tutorial-basic", "tutorial-wide-bn", "tutorial-resnet50", "transfer-features"):
         assert (offline / "runs" / f"cifar10-{recipe}-1" / "report.html").is_file(), recipe
 
@@ -141,10 +143,12 @@ def check_training(names: dict[str, Any], printed: dict[str, str]) -> None:
     schedule: Any = load_recipe("tutorial-wide-schedule").train.schedule
     # Ten epochs, and those of which the tutorial's function says more.
     assert [names["rate_of"](epoch) for epoch in range(12)] == list(schedule.rates)
+    assert names["every_step"].function(0.5) < names["every_step"].function(0.0) == 1e-4
     with_bn = load_recipe("tutorial-wide-bn").model
     assert names["normalised"].layers == preset_layers(with_bn.preset or "")
     assert names["normalised"].scaling == with_bn.scaling
     assert names["normalised"].initialization == with_bn.initialization
+    assert len(names["tuned_epochs"]) == 1
     found = names["transfer"].model.pretrained
     assert names["backbone"] == found
     assert (found.name, found.input_size, found.dropout) == ("resnet50", 32, 0.2)
@@ -161,7 +165,7 @@ def check_explanations(names: dict[str, Any], printed: dict[str, str]) -> None:
     assert "layer4.2.conv3" in printed["glasshouse explain resnet50 --layers"]
     assert names["channel"].shape == (112, 112)
     answer = names["answer"]
-    assert printed["26"].strip() == network.class_names[answer.logits[0].argmax()]
+    assert f"photo.jpg: {network.class_names[answer.logits[0].argmax()]} " in printed["26"]
     assert printed["29"].strip() == "(1, 1000)"
     assert names["early"].values.shape == (1, 64, 112, 112)
     assert names["deep"].values.shape[1] in (64, 256)
@@ -169,6 +173,8 @@ def check_explanations(names: dict[str, Any], printed: dict[str, str]) -> None:
         "grad-cam", "grad-cam-guided-rule", "grad-cam-relu-rule",
     ]  # fmt: skip
     for each in (names["saliency"], names["guided"], names["relu"], *names["cams"]):
-        assert each.targets.tolist() == [2]
+        assert each.targets.tolist() == [answer.logits[0].argmax()]
+    assert names["shark"].targets.tolist() == [2]
+    assert network.class_names[2] == "great white shark"
     assert names["cams"][0].layer == "layer4.2.conv3"
     assert names["guided_cam"].maps.shape == (1, 224, 224)
