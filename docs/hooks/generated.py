@@ -151,8 +151,9 @@ def _docstring(path: Path) -> str | None:
 def tutorial() -> Iterator[str]:
     """The notebook as a page: its text, its code, and the outputs that docs/figures.py stored."""
     texts = json.loads((IMAGES / "tutorial.json").read_text(encoding="utf-8"))
-    for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:
-        text, name = "".join(cell["source"]), cell["id"]
+    for place, cell in enumerate(json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]):
+        # The notebook is in another folder than the pages that it links to.
+        text, name = "".join(cell["source"]).replace("](../docs/", "]("), cell["id"]
         yield text + "\n" if cell["cell_type"] == "markdown" else f"```python\n{text}\n```\n"
         if name in texts:
             yield f"```{{ .text .output }}\n{_wrapped(texts[name])}\n```\n"
@@ -160,6 +161,8 @@ def tutorial() -> Iterator[str]:
             yield f"![Output of the code above](images/tutorial-{name}.webp)\n"
         elif "data-images" in cell["metadata"].get("tags", []):
             yield "*This cell shows images of CIFAR-10, which may not be published here.*\n"
+        if place == 0:
+            yield f"The outputs on this page are of {texts['budget']}, so your own will differ.\n"
 
 
 def _wrapped(text: str) -> str:
