@@ -3,6 +3,7 @@
 import gc
 import os
 import socket
+import sys
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -33,6 +34,11 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give tests that take long more time, unless they have a limit of their own."""
+    if "ray" in sys.modules:
+        raise pytest.UsageError(
+            "a module of tests imports Ray, which then reads its token before tests with nodes "
+            "have set it: import it in a fixture"
+        )
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
         if marks & {"slow", "browser", "realdata"} and "timeout" not in marks:
