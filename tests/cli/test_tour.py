@@ -27,7 +27,7 @@ def test_evidence_against_a_class_is_not_subtracted_from_that_for_it(
 
 
 def test_a_map_that_cannot_be_judged_did_not_fail_a_check() -> None:
-    chance = "Cannot be judged: the lead over edges is so small that it may be chance (+0.06)."
+    chance = "Cannot be judged: the difference from edges may be chance (+0.06)."
     open_one = Check("faithfulness", (0.06,), "note", chance)
     failed = Check("edges", (0.7,), "doubtful", "It resembles an edge detector.")
     said = []
@@ -36,6 +36,6 @@ def test_a_map_that_cannot_be_judged_did_not_fail_a_check() -> None:
         example: Any = SimpleNamespace(is_right=True, on_object=0.8, explanation=map_)
         said.append(tour._verdict(example).partition("but this map ")[2])
     assert said == [
-        "is not beyond doubt, because\n    the lead over edges is so small that it may be chance.",
+        "is not beyond doubt, because\n    the difference from edges may be chance.",
         "failed a check, because\n    the map is little more than an edge detector.",
     ]

@@ -53,7 +53,7 @@ from glasshouse.explanation.pipeline import MapRequest, explain_each_label
 from glasshouse.explanation.tensors import _images_of
 from glasshouse.explanation.trust.faithfulness import (
     _blurred,
-    _may_be_chance,
+    _chance,
     _places,
     faithfulness,
 )
@@ -489,11 +489,11 @@ def test_places_count_from_the_most_important_pixel() -> None:
     [([0.049], True), ([0.05], False), ([0.1, 0.1], False), ([0.0, 0.0], False), ([0.4, 0.0], True),
      ([0.31, 0.1], True), ([0.3, 0.11], False)],
 )  # fmt: skip
-def test_a_lead_within_two_standard_errors_may_be_chance(leads: list[float], may_be: bool) -> None:
-    error = np.std(leads, ddof=1) / np.sqrt(len(leads)) if len(leads) > 1 else 0.0
+def test_what_is_within_two_standard_errors_may_be_chance(leads: list[float], may_be: bool) -> None:
     if len(leads) > 1:
-        assert may_be == bool(np.mean(leads) < 2 * error)
-    assert _may_be_chance(np.array(leads)) == may_be
+        error = np.std(leads, ddof=1) / np.sqrt(len(leads))
+        assert _chance(np.array(leads)) == pytest.approx(2 * error)
+    assert (abs(np.mean(leads)) < _chance(np.array(leads))) == may_be
 
 
 def test_the_centre_falls_off_with_the_share_of_the_image() -> None:

@@ -341,25 +341,33 @@ def test_faithfulness_is_that_of_the_answer_in_all_its_views() -> None:
     assert (np.abs(areas[0] - areas[1]) > 0.05).all()
 
 
-def test_a_single_image_is_named_and_a_small_lead_on_it_is_not_judged() -> None:
+def test_a_single_image_is_named_and_a_small_difference_on_it_is_not_judged() -> None:
     def area(insertion: float) -> Faithfulness:
         return Faithfulness(np.zeros(1), np.array([insertion]))
 
     rivals = {"random pixels": area(0.6), "edges": area(0.1)}
-    close, clear, worse = (_check(area(value), rivals) for value in (0.62, 0.7, 0.5))
-    assert close.verdict == "note" and close.is_open and "may be chance" in close.words
-    assert clear.verdict == "good" and "+0.70 (one image)" in clear.words
+    for value in (0.62, 0.64, 0.6, 0.58, 0.56):  # above and below
+        close = _check(area(value), rivals)
+        assert close.verdict == "note" and close.is_open
+        assert "the difference from random pixels is so small that it may be chance" in close.words
+    clear, worse = (_check(area(value), rivals) for value in (0.66, 0.54))
+    assert clear.verdict == "good" and "+0.66 (one image)" in clear.words
     assert worse.verdict == "doubtful"
 
 
-def test_a_lead_over_several_images_counts_if_it_is_beyond_two_standard_errors() -> None:
+def test_a_difference_over_several_images_counts_beyond_two_standard_errors() -> None:
     rival = Faithfulness(np.zeros(4), np.full(4, 0.5))
     steady = Faithfulness(np.zeros(4), np.array([0.52, 0.53, 0.52, 0.53]))
     erratic = Faithfulness(np.zeros(4), np.array([0.9, 0.1, 0.95, 0.2]))
     # Leads of 0.1 and 0.4 in turn: 2.9 standard errors above nothing. Of -0.1 and 0.4: 1.0.
-    for low, is_judged in ((0.6, True), (0.4, False)):
-        own = Faithfulness(np.zeros(4), np.array([low, 0.9, low, 0.9]))
-        assert _check(own, {"edges": rival}).is_open != is_judged
+    for low, verdict in ((0.1, "good"), (-0.1, "note")):
+        leads = np.array([low, 0.4, low, 0.4])
+        ahead, behind = (
+            _check(Faithfulness(np.zeros(4), 0.5 + sign * leads), {"edges": rival})
+            for sign in (1, -1)
+        )
+        assert ahead.verdict == verdict and ahead.is_open == (verdict == "note")
+        assert behind.verdict == {"good": "doubtful"}.get(verdict, verdict)
     assert _check(steady, {"edges": rival}).verdict == "good"
     assert _check(erratic, {"edges": rival}).is_open
 

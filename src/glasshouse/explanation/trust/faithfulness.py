@@ -25,7 +25,7 @@ Scores = NDArray[np.float64]
 # Images per forward pass.
 _BATCH = 64
 # On a single image, another random order of pixels may change its area by this much.
-_SMALL_LEAD = 0.05
+_SMALL = 0.05
 # Below this probability of the explained class, hiding pixels has nothing left to lower.
 NEGLIGIBLE = 0.01
 
@@ -135,8 +135,14 @@ def _check(own: Faithfulness, baselines: dict[str, Faithfulness]) -> Check:
     listed = ", ".join(f"{name} {value:+.2f}" for name, value in rivals.items())
     numbers = f"insertion minus deletion {mean:+.2f}{spread}; {listed}"
     values = tuple(float(value) for value in ours)
-    if mean > rivals[best] and _may_be_chance(ours - _gap(baselines[best])):
-        words = f"{CANNOT}: the lead over {best} is so small that it may be chance ({numbers})."
+    difference = ours - _gap(baselines[best])
+    chance = _chance(difference)
+    # Where both are equal and sure in these decimals, that is an answer.
+    is_even = mean == rivals[best] and chance < 0.005
+    if abs(difference.mean()) < chance and not is_even:
+        words = (
+            f"{CANNOT}: the difference from {best} is so small that it may be chance ({numbers})."
+        )
         return Check("faithfulness", values, "note", words)
     if mean > rivals[best]:
         words = f"The prediction relies on the pixels this map highlights ({numbers})."
@@ -145,11 +151,11 @@ def _check(own: Faithfulness, baselines: dict[str, Faithfulness]) -> Check:
     return Check("faithfulness", values, "doubtful", words)
 
 
-def _may_be_chance(leads: Scores) -> bool:
-    """Whether a mean lead is within two standard errors, or small where one image has none."""
-    if len(leads) == 1:
-        return bool(leads[0] < _SMALL_LEAD)
-    return bool(leads.mean() < 2 * leads.std(ddof=1) / math.sqrt(len(leads)))
+def _chance(differences: Scores) -> float:
+    """How far from zero chance may take a mean: two standard errors, which one image has not."""
+    if len(differences) == 1:
+        return _SMALL
+    return float(2 * differences.std(ddof=1) / math.sqrt(len(differences)))
 
 
 def _gap(result: Faithfulness) -> Scores:
