@@ -159,6 +159,7 @@ def test_an_edge_detector_is_doubtful() -> None:
     noise = explanation_of(np.random.default_rng(1).random((2, 16, 16)), images)
     first, second = check_edges([edges, noise])
     assert first.checks[0].verdict == "doubtful" and "edge detector" in first.checks[0].words
+    assert "(similarity 1.00, where 1 is the same map)" in first.checks[0].words
     assert second.checks[0].verdict == "good"
 
 

@@ -152,10 +152,10 @@ def _head_check(explanation: Explanation, other: Explanation) -> Check:
         words = f"{CANNOT}: with a random last layer, the map is empty."
         return Check("random head", values, "note", words)
     doubt = (
-        "It hardly changes with a random last layer (rank correlation {:.2f}): it reflects the "
-        "image more than the reason for the class."
+        "It hardly changes with a random last layer (similarity {:.2f}, where 1 is the same map): "
+        "it reflects the image more than the reason for the class."
     )
-    good = "It changes with a random last layer (rank correlation {:.2f})."
+    good = "It changes with a random last layer (similarity {:.2f}, where 1 is the same map)."
     return _judged("random head", values, TOO_STABLE, doubt, good)
 
 
@@ -165,10 +165,10 @@ def _edge_check(explanation: Explanation) -> Check:
     if not edges.any():
         return Check("edges", values, "note", f"{CANNOT}: the image has no edges to compare with.")
     doubt = (
-        "It resembles an edge detector (rank correlation with Sobel {:.2f}): much of it could be "
-        "drawn without the network."
+        "It resembles an edge detector (similarity {:.2f}, where 1 is the same map): much of it "
+        "could be drawn without the network."
     )
-    good = "It is not just an edge detector (rank correlation with Sobel {:.2f})."
+    good = "It is not just an edge detector (similarity {:.2f}, where 1 is the same map)."
     return _judged("edges", values, TOO_EDGY, doubt, good)
 
 
