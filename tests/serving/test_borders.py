@@ -432,39 +432,33 @@ def test_files_of_an_answer_by_their_place(
 ) -> None:
     answer = made_up.made_up_answer()
     for kind, place, is_there in (
-        ("photo", 0, True), ("photo", 1, False), ("map", 2, True), ("map", 3, False),
-        ("map", -1, False), ("layer", 1, True), ("layer", 2, False), ("overlay", 0, True),
-        ("overlay", 3, False), ("array", 2, True), ("other", 0, False),
+        ("photo", 0, True), ("photo", 1, False), ("grey", 0, True), ("grey", 1, False),
+        ("map", 2, True), ("map", 3, False), ("map", -1, False), ("layer", 1, True),
+        ("layer", 2, False), ("overlay", 0, True), ("overlay", 3, False), ("array", 2, True),
+        ("other", 0, False),
     ):  # fmt: skip
         found = drawn_file(answer, kind, Wanted(place))
         assert (found is not None) == is_there
         if found is not None:
             assert bool(found.name) == (kind in ("overlay", "array"))
     assert drawn_file(answer, "array", Wanted(2)).name == "guided.npy"  # type: ignore[union-attr]
-    assert file_of_answer(
-        workbench, "none", "photo", place=0, colours="", opacity=0.5
-    ) is None  # fmt: skip
-    seen: list[float] = []
+    assert file_of_answer(workbench, "none", "photo", place=0, colours="") is None
+    drawn: list[tuple[Any, ...]] = []
 
-    def blended(image: Any, values: Any, scale: Any, opacity: float) -> Any:
-        seen.append(opacity)
-        return image
-
-    sheets: list[str] = []
-
-    def sheet(page: Any, palette: str) -> Image.Image:
-        sheets.append(palette)
+    def draw(page: Any, *place: int, palette: str) -> Image.Image:
+        drawn.append((*page.names, page.model, *place, palette))
         return Image.new("RGB", (4, 4))
 
-    monkeypatch.setattr(map_images, "draw_sheet", sheet)
+    monkeypatch.setattr(map_images, "draw_sheet", draw)
+    monkeypatch.setattr(map_images, "draw_photo_and_map", draw)
+    about = ("my cat.png", "one @ epoch 2")
     for colours in ("jet", "viridis", "", "pink"):
         drawn_file(answer, "sheet", Wanted(colours=colours))
-    assert sheets == ["jet", "viridis", "inferno", "inferno"]
-    monkeypatch.setattr(map_images, "blended", blended)
-    for opacity in (-0.5, 0.25, 1.5):
-        drawn_file(answer, "overlay", Wanted(0, opacity=opacity))
-    assert seen == [0.0, 0.25, 1.0]
-    assert Wanted() == Wanted(0, "inferno", 0.6)
+        drawn_file(answer, "overlay", Wanted(1, colours))
+        palette = colours if colours in ("jet", "viridis") else "inferno"
+        assert drawn == [(*about, palette), (*about, 1, palette)]
+        drawn.clear()
+    assert Wanted() == Wanted(0, "inferno")
 
 
 @pytest.mark.parametrize(("side", "factor"), [(4, 100), (30, 14), (150, 2)])

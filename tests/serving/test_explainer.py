@@ -224,13 +224,14 @@ def test_maps_are_coloured_by_what_they_are(explainer: Explainer) -> None:
     explanation = answer.page.explanations[place]
     assert not colour_scale(explanation, shown(explanation)[0], "jet").is_signed
     drawn = np.asarray(Image.open(io.BytesIO(map_file(answer, place, "inferno"))))
-    assert drawn.shape == answer.shown.shape
+    assert drawn.shape == (*answer.shown.shape[:2], 4)
     other = np.asarray(Image.open(io.BytesIO(map_file(answer, place, "viridis"))))
     assert not np.array_equal(drawn, other)
     strongest = np.unravel_index(explanation.maps[0].argmax(), explanation.maps[0].shape)
     cell = 448 // explanation.maps.shape[1]
     row, column = (int(k) * cell + cell // 2 for k in strongest)
-    assert drawn[row, column].sum() > 0.8 * drawn.reshape(-1, 3).sum(1).max()
+    assert drawn[row, column].sum() > 0.8 * drawn.reshape(-1, 4).sum(1).max()
+    assert not drawn[shown(explanation, drawn.shape[:2])[0] == 0, 3].any()
 
 
 def test_activations_are_drawn_with_one_tile_per_channel(explainer: Explainer) -> None:
@@ -251,7 +252,7 @@ def test_files_are_reached_by_key_and_number_alone(folder: Path) -> None:
     async def story(user: User) -> None:
         answer = explainer_of(workbench).explain(RUN, Photo("x.png", noise(40, 60)))
         base, get = f"/explain/answers/{answer.key}", user.http_client.get
-        for name in ("photo", "map/0?colours=jet", "layer/0", "sheet", "overlay/0?opacity=7"):
+        for name in ("photo", "map/0?colours=jet", "layer/0", "sheet", "overlay/0", "grey"):
             found = await get(f"{base}/{name}")
             assert found.status_code == 200, name
             assert Image.open(io.BytesIO(found.content)).format == "PNG"

@@ -133,11 +133,14 @@ def test_the_worst_mistakes_of_several_labels_are_offered_once_each(full: Workbe
     assert [str(ids[row]) for row in rows] == expected[:6] and len(set(rows)) == 6
 
 
-def test_every_label_that_is_found_has_its_bar() -> None:
-    shares = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3])
-    assert places_shown(shares) == [0, 1, 2, 3, 4]
-    thresholds = (0.95, 0.1, 0.1, 0.1, 0.1, 0.5, 0.2)
-    assert places_shown(shares, thresholds) == [0, 1, 2, 3, 4, 6]
+def test_the_explained_class_and_every_label_that_is_found_have_their_bars() -> None:
+    shares = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
+    assert places_shown(shares, 4) == [0, 1, 2, 3, 4]
+    assert places_shown(shares, 6) == [0, 1, 2, 3, 4, 6]
+    thresholds = (0.95, 0.1, 0.1, 0.1, 0.1, 0.5, 0.2, 0.5)
+    assert places_shown(shares, 0, thresholds) == [0, 1, 2, 3, 4, 6]
+    assert places_shown(shares, 7, thresholds) == [0, 1, 2, 3, 4, 6, 7]
+    assert places_shown(shares, 5, thresholds) == [0, 1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("override", ["augment.rotation_range=0", "augment.rotation_range=90"])

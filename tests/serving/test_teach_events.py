@@ -297,7 +297,7 @@ def test_a_photo_is_tried(workbench: Workbench, monkeypatch: pytest.MonkeyPatch)
             "cat": ("25 %", "25.0%", False), "dog": ("75 %", "75.0%", True),
         }  # fmt: skip
         assert outline(panel._seen) == [
-            "./explain/answers/key/photo", "a.png", "./explain/answers/key/photo",
+            "./explain/answers/key/photo", "a.png", "./explain/answers/key/grey",
             "./explain/answers/key/map/3", "Grad-CAM: what speaks for it",
         ]  # fmt: skip
         assert "explain?model=pets-1&photo=" in outline(panel._more)[-1]

@@ -1,4 +1,4 @@
-"""Maps and activations as image files, to be laid over a photo in a page."""
+"""Photos, maps and activations as image files, for a page or to be downloaded."""
 
 import io
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from glasshouse.explanation.draw.mosaic import channel_grid, mosaic
 from glasshouse.explanation.draw.overlay import (
     DEFAULT,
     PALETTES,
-    ColourScale,
     Palette,
-    blended,
     colour_scale,
-    coloured,
+    in_grey,
+    overlay,
 )
+from glasshouse.explanation.draw.photo_and_map import draw_photo_and_map
 from glasshouse.explanation.draw.sheet import draw_sheet
 from glasshouse.explanation.maps.enlargement import shown
-from glasshouse.explanation.nouns import Activations, Floats
+from glasshouse.explanation.nouns import Activations, ExplanationPage
 from glasshouse.serving.explainer import ExplainedPhoto, explainer_of
 from glasshouse.serving.workbench import Workbench
 
@@ -30,11 +30,10 @@ _LARGEST_GRID = 900
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which map or layer to draw, in which colours; opacity 0..1 for a map over the photo."""
+    """Which map or layer to draw, in which colours."""
 
     place: int = 0
     colours: str = DEFAULT
-    opacity: float = 0.6
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,10 @@ class DrawnFile:
 def drawn_file(answer: ExplainedPhoto, kind: str, wanted: Wanted) -> DrawnFile | None:
     """A file of an answer; None for a kind, a map or a layer that does not exist.
 
-    kind: photo, map or layer to be displayed; overlay, array or sheet to be downloaded.
+    kind: photo, grey (the photo below a map), map or layer to be displayed; overlay, array or sheet
+    to be downloaded.
     """
-    counts = {"layer": len(answer.page.activations), "photo": 1, "sheet": 1}
+    counts = {"layer": len(answer.page.activations), "photo": 1, "grey": 1, "sheet": 1}
     count = counts.get(kind, len(answer.page.explanations))
     if kind not in _FILES or not 0 <= wanted.place < count:
         return None
@@ -59,18 +59,20 @@ def drawn_file(answer: ExplainedPhoto, kind: str, wanted: Wanted) -> DrawnFile |
 
 
 def file_of_answer(
-    workbench: Workbench, key: str, kind: str, *, place: int, colours: str, opacity: float
+    workbench: Workbench, key: str, kind: str, *, place: int, colours: str
 ) -> DrawnFile | None:
     """`drawn_file` of the answer with this key; None also where the answer is no longer kept."""
     answer = explainer_of(workbench).answer(key)
     if answer is None:
         return None
-    return drawn_file(answer, kind, Wanted(place, colours, opacity))
+    return drawn_file(answer, kind, Wanted(place, colours))
 
 
 def map_file(answer: ExplainedPhoto, place: int, colours: str) -> bytes:
-    """A map in colours, opaque, at the size of the displayed photo."""
-    return _png(coloured(*_map_of(answer, place, colours)))
+    """A map to lay over the displayed photo in grey, as the files of `explain` do."""
+    explanation = answer.page.explanations[place]
+    values = shown(explanation, answer.shown.shape[:2])[0]
+    return _png(overlay(values, colour_scale(explanation, values, _palette(colours))))
 
 
 def activation_file(layer: Activations) -> bytes:
@@ -78,13 +80,6 @@ def activation_file(layer: Activations) -> bytes:
     grid = channel_grid(layer)
     factor = max(1, _LARGEST_GRID // max(mosaic(grid).shape))
     return _png(mosaic(grid, factor))
-
-
-def _map_of(answer: ExplainedPhoto, place: int, colours: str) -> tuple[Floats, ColourScale]:
-    """A map at the size of the displayed photo, and its colours."""
-    explanation = answer.page.explanations[place]
-    values = shown(explanation, answer.shown.shape[:2])[0]
-    return values, colour_scale(explanation, values, _palette(colours))
 
 
 def _palette(colours: str) -> Palette:
@@ -96,10 +91,9 @@ def _png(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def _overlay(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
-    values, scale = _map_of(answer, wanted.place, wanted.colours)
-    opacity = min(1.0, max(0.0, wanted.opacity))
-    data = _png(blended(answer.shown, values, scale, opacity))
-    return DrawnFile(data, f"{_method(answer, wanted)}.png")
+    palette = _palette(wanted.colours)
+    drawn = draw_photo_and_map(_named_page(answer), wanted.place, palette=palette)
+    return DrawnFile(to_png(drawn), f"{_method(answer, wanted)}.png")
 
 
 def _array(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
@@ -110,8 +104,12 @@ def _array(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
 
 
 def _sheet(answer: ExplainedPhoto, wanted: Wanted) -> DrawnFile:
-    page = replace(answer.page, names=(answer.photo.name,), model=str(answer.model))
-    return DrawnFile(to_png(draw_sheet(page, palette=_palette(wanted.colours))), "sheet.png")
+    drawn = draw_sheet(_named_page(answer), palette=_palette(wanted.colours))
+    return DrawnFile(to_png(drawn), "sheet.png")
+
+
+def _named_page(answer: ExplainedPhoto) -> ExplanationPage:
+    return replace(answer.page, names=(answer.photo.name,), model=str(answer.model))
 
 
 def _method(answer: ExplainedPhoto, wanted: Wanted) -> str:
@@ -120,6 +118,7 @@ def _method(answer: ExplainedPhoto, wanted: Wanted) -> str:
 
 _FILES: dict[str, Callable[[ExplainedPhoto, Wanted], DrawnFile]] = {
     "photo": lambda answer, _: DrawnFile(_png(answer.shown)),
+    "grey": lambda answer, _: DrawnFile(_png(in_grey(answer.shown))),
     "map": lambda answer, wanted: DrawnFile(map_file(answer, wanted.place, wanted.colours)),
     "layer": lambda answer, wanted: DrawnFile(
         activation_file(answer.page.activations[wanted.place])

@@ -13,7 +13,7 @@ from glasshouse.errors import UsageError
 from glasshouse.explanation.draw.canvas import Canvas, shorten, text_width, to_html
 from glasshouse.explanation.draw.display import html_of, png_of
 from glasshouse.explanation.draw.mosaic import channel_grid, crossed_out, gap_between, mosaic
-from glasshouse.explanation.draw.overlay import ColourScale, blended, coloured, overlaid
+from glasshouse.explanation.draw.overlay import ColourScale, coloured, overlaid
 from glasshouse.explanation.draw.photo_and_map import draw_photo_and_map
 from glasshouse.explanation.draw.rows import draw_explanation, draw_mistakes
 from glasshouse.explanation.draw.sheet import draw_sheet
@@ -315,8 +315,6 @@ def test_colours_by_the_numbers() -> None:
     assert (first, last) == ([68, 1, 84], [253, 231, 37]) and middle == [33, 145, 140]
     assert coloured(np.array([[-9.0, 99.0]]), scale)[0].tolist() == [first, last]
     white = np.full((1, 2, 3), 255, dtype=np.uint8)
-    half = blended(white, np.array([[1.0, 3.0]]), scale, 0.5)[0]
-    assert half.tolist() == [[162, 128, 170], [254, 243, 146]]
     # A quarter of the strength has half of the opacity.
     drawn = overlaid(white, np.array([[0.0, 0.75]]), ColourScale(0.0, 3.0, "viridis"))[0]
     weak = coloured(np.array([[0.75]]), ColourScale(0.0, 3.0, "viridis"))[0, 0]

@@ -6,11 +6,12 @@ from glasshouse.explanation.draw.overlay import (
     DEFAULT,
     PALETTES,
     ColourScale,
-    blended,
     colour_maps,
     colour_scale,
     coloured,
+    in_grey,
     overlaid,
+    overlay,
     transparent,
 )
 from glasshouse.explanation.nouns import Explanation
@@ -72,8 +73,19 @@ def test_the_image_shows_through_where_the_map_is_weak() -> None:
     full = coloured(values, scale).astype(float)
     assert abs(drawn[0, 1] - (0.85 * full[0, 1] + 0.15 * 128)).max() <= 1
     assert abs(drawn[1, 0] - GREY[1, 0]).sum() > abs(drawn[1, 1] - GREY[1, 1]).sum() > 0
-    np.testing.assert_array_equal(blended(GREY, values, scale, 0), GREY)
-    np.testing.assert_array_equal(blended(GREY, values, scale, 1), coloured(values, scale))
+
+
+def test_a_map_that_a_page_lays_over_the_grey_image_is_the_one_in_a_file() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (2, 3, 3), dtype=np.uint8)
+    for values in (np.array([[0.0, 1.0, 4.0], [0.5, 0.25, 0.0]]), np.array([[-1.0, 0, 2]] * 2)):
+        scale = colour_scale(explanation_of([values]), values, "viridis")
+        over, below = overlay(values, scale), in_grey(image)
+        assert not over[values == 0, 3].any()
+        share = over[..., 3:] / 255
+        page = share * over[..., :3] + (1 - share) * below
+        assert np.abs(page - overlaid(image, values, scale)).max() <= 1.5
+    assert (np.ptp(below, axis=2) == 0).all()
+    np.testing.assert_allclose(below[..., 0], image.mean(2), atol=0.5)
 
 
 def test_what_does_not_speak_for_the_class_is_transparent() -> None:

@@ -60,9 +60,7 @@ def colour_scale(explanation: Explanation, values: Floats, palette: Palette) -> 
 def transparent(values: Floats) -> NDArray[np.uint8]:
     """Pixels ``(h, w, 4)`` to lay over an image: only what speaks for the class is opaque."""
     strength = np.clip(values, 0, None)
-    scale = ColourScale(0.0, float(strength.max()) or 1.0, DEFAULT)
-    opacity = np.rint(255 * _opacity(strength, scale)).astype(np.uint8)
-    return np.dstack([coloured(strength, scale), opacity])
+    return overlay(strength, ColourScale(0.0, float(strength.max()) or 1.0, DEFAULT))
 
 
 def coloured(values: Floats, scale: ColourScale) -> RGB:
@@ -73,13 +71,18 @@ def coloured(values: Floats, scale: ColourScale) -> RGB:
 def overlaid(image: RGB, values: Floats, scale: ColourScale) -> RGB:
     """A map over the grey image ``(h, w, 3)``: where it is zero, only the image is seen."""
     opacity = _opacity(values, scale)[..., None]
-    grey = image.astype(np.float64).mean(2, keepdims=True) / 255
-    return _as_bytes(opacity * _colours(values, scale) + (1 - opacity) * grey)
+    return _as_bytes(opacity * _colours(values, scale) + (1 - opacity) * _grey(image))
 
 
-def blended(image: RGB, values: Floats, scale: ColourScale, opacity: float) -> RGB:
-    """A map over the image in colour ``(h, w, 3)``, with one opacity (0 to 1) everywhere."""
-    return _as_bytes(opacity * _colours(values, scale) + (1 - opacity) * image / 255)
+def overlay(values: Floats, scale: ColourScale) -> NDArray[np.uint8]:
+    """Pixels ``(h, w, 4)`` that make what `overlaid` draws when they lie over `in_grey`."""
+    opacity = np.rint(255 * _opacity(values, scale)).astype(np.uint8)
+    return np.dstack([coloured(values, scale), opacity])
+
+
+def in_grey(image: RGB) -> RGB:
+    """An image ``(h, w, 3)`` as it is seen below its maps, whose colours are then the only ones."""
+    return _as_bytes(_grey(image).repeat(3, axis=2))
 
 
 def colour_maps(explanation: Explanation, palette: Palette, most: int = 1) -> list[ColouredMap]:
@@ -95,6 +98,11 @@ def colour_maps(explanation: Explanation, palette: Palette, most: int = 1) -> li
 def as_rgb(image: NDArray[np.uint8]) -> RGB:
     """An image ``(3, h, w)`` with its colours last."""
     return np.ascontiguousarray(np.moveaxis(image, 0, 2))
+
+
+def _grey(image: RGB) -> NDArray[np.float64]:
+    grey: NDArray[np.float64] = image.astype(np.float64).mean(2, keepdims=True) / 255
+    return grey
 
 
 def _opacity(values: Floats, scale: ColourScale) -> NDArray[np.float64]:

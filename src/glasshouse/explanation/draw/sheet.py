@@ -228,9 +228,11 @@ class _Sheet:
         return top
 
 
-def classes_shown(shares: NDArray[np.float64], explained: int) -> list[int]:
+def classes_shown(
+    shares: NDArray[np.float64], explained: int, most: int = _MOST_CLASSES
+) -> list[int]:
     """The most probable classes, and the explained one even where it is not among them."""
-    best: list[int] = shares.argsort()[::-1][:_MOST_CLASSES].tolist()
+    best: list[int] = shares.argsort()[::-1][:most].tolist()
     return best if explained in best else [*best, explained]
 
 

@@ -23,10 +23,8 @@ def routes(workbench: Workbench) -> APIRouter:
 
     @router.get("/{kind}")
     @router.get("/{kind}/{place}")
-    def one_file(
-        key: str, kind: str, place: int = 0, colours: str = "", opacity: float = 0.6
-    ) -> Response:
-        found = _file_of_answer(workbench, key, kind, place=place, colours=colours, opacity=opacity)
+    def one_file(key: str, kind: str, place: int = 0, colours: str = "") -> Response:
+        found = _file_of_answer(workbench, key, kind, place=place, colours=colours)
         if not found:
             return Response(_FORGOTTEN, status_code=404)
         headers = {"Cache-Control": "private, max-age=3600"}

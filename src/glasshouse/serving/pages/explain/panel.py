@@ -11,6 +11,7 @@ from nicegui.elements.mixins.text_element import TextElement
 from numpy.typing import NDArray
 
 from glasshouse.data.targets import joined_names
+from glasshouse.explanation.draw.sheet import classes_shown
 from glasshouse.explanation.methods import METHODS, SLOW_METHODS
 from glasshouse.explanation.nouns import Explanation, target_name
 from glasshouse.explanation.page_sets import sets_of_page
@@ -50,7 +51,7 @@ class Column:
                     with box("gh-twins"):
                         with box("", "figure"):
                             with box("gh-stage"):
-                                _photo(answer, "The photo")
+                                _photo(answer, "photo", "The photo")
                             text(_seen(answer), "figcaption", "gh-quiet")
                         with box("", "figure"):
                             self.stage: Element = box("gh-stage")
@@ -152,8 +153,8 @@ class Column:
         self.tiles[name] = tile
 
     def _images(self, name: str, description: str) -> None:
-        """The photo under a map whose opacity the page's slider sets."""
-        _photo(self.answer, description)
+        """The photo in grey under a map, which the page's slider fades."""
+        _photo(self.answer, "grey", description)
         over = ui.element("img").classes("gh-over")
         over.props.update({"src": self._address(name), "alt": ""})
         self.maps[name].append(over)
@@ -187,12 +188,12 @@ class Column:
 def _seen(answer: ExplainedPhoto) -> str:
     """The size that the network gets: a large photo is shown with more detail than that."""
     _, _, height, width = answer.page.images.shape
-    return f"Original: the network sees {width}x{height} pixels"
+    return f"Original. The network sees it at {width}x{height} pixels."
 
 
-def _photo(answer: ExplainedPhoto, description: str) -> None:
+def _photo(answer: ExplainedPhoto, kind: str, description: str) -> None:
     photo = ui.element("img")
-    photo.props.update({"src": f"{_folder(answer)}/photo", "alt": description})
+    photo.props.update({"src": f"{_folder(answer)}/{kind}", "alt": description})
 
 
 def _what(answer: ExplainedPhoto) -> str:
@@ -201,7 +202,7 @@ def _what(answer: ExplainedPhoto) -> str:
 
 
 def _probabilities(answer: ExplainedPhoto) -> None:
-    """The most probable classes with bars, and where there are several labels, which are found."""
+    """The classes to show with bars, and where there are several labels, which are found."""
     page = answer.page
     shares = to_probabilities(page.logits[0], page.temperature, page.thresholds)
     explained = int(answer.page.explanations[0].targets[0])
@@ -209,8 +210,8 @@ def _probabilities(answer: ExplainedPhoto) -> None:
         found = predicted_classes(shares, page.class_names, 0, page.thresholds)
         said = joined_names([str(each["class"]) for each in found])
         text(f"Labels: {said}", "p", "gh-labels")
-    with box("gh-five", "ol").props('aria-label="Most probable classes"'):
-        for place in places_shown(shares, page.thresholds):
+    with box("gh-five", "ol").props('aria-label="Probabilities"'):
+        for place in places_shown(shares, explained, page.thresholds):
             with box("gh-explained" if place == explained else "", "li"):
                 text(_class_name(answer, place))
                 text(percentage(float(shares[place])), "span", "gh-number")
@@ -223,17 +224,14 @@ def _probabilities(answer: ExplainedPhoto) -> None:
 
 
 def places_shown(
-    shares: NDArray[np.float64], thresholds: tuple[float, ...] | None = None
+    shares: NDArray[np.float64], explained: int, thresholds: tuple[float, ...] | None = None
 ) -> list[int]:
-    """The five most probable classes and all labels that reach their thresholds, best first."""
-    order: list[int] = shares.argsort()[::-1].tolist()
+    """The five most probable classes, the explained one and all labels found, best first."""
+    places = classes_shown(shares, explained, _TOP)
     if thresholds is None:
-        return order[:_TOP]
-    return [
-        place
-        for rank, place in enumerate(order)
-        if rank < _TOP or shares[place] >= thresholds[place]
-    ]
+        return places
+    order: list[int] = shares.argsort()[::-1].tolist()
+    return [place for place in order if place in places or shares[place] >= thresholds[place]]
 
 
 def _downloads(answer: ExplainedPhoto, place: int, colours: str) -> None:

@@ -247,7 +247,7 @@ def _looks(view: ExplainState, answer: ExplainedPhoto, place: Element) -> None:
         _layer_field(view, answer, place)
         with box("gh-opacity"):
             text("Map over photo", "span", "gh-quiet")
-            slider = ui.slider(min=0, max=100, value=60).props('aria-label="Opacity of the maps"')
+            slider = ui.slider(min=0, max=100, value=100).props('aria-label="Opacity of the maps"')
             slider.on(
                 "update:model-value",
                 js_handler="(value) => document.documentElement.style"

@@ -124,7 +124,8 @@ class TrialPanel:
                 with box("", "figure"):
                     with box("gh-stage"):
                         photo = ui.element("img")
-                        photo.props.update({"src": f"{folder}/photo", "alt": words})
+                        seen = "grey" if over else "photo"
+                        photo.props.update({"src": f"{folder}/{seen}", "alt": words})
                         if over:
                             layer = ui.element("img").classes("gh-over")
                             layer.props.update({"src": f"{folder}/map/{found.place}", "alt": ""})
