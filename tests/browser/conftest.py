@@ -190,9 +190,10 @@ def set_width(browser: WebDriver, width: int, height: int = 900) -> None:
 
 
 def prefer(browser: WebDriver, theme: str) -> None:
-    """Emulate a system that prefers light or dark."""
-    feature = {"name": "prefers-color-scheme", "value": theme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    """Emulate a system that prefers light or dark, and colours that change at once."""
+    wanted = {"prefers-color-scheme": theme, "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in wanted.items()]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
 
 def count(browser: WebDriver, css: str) -> int:

@@ -20,6 +20,7 @@ from tests.browser.conftest import (
     type_into,
     wait_for,
 )
+from tests.browser.contrast import require_readable
 from tests.workflow.use.test_source_check import write_folder
 
 pytestmark = pytest.mark.browser
@@ -48,6 +49,7 @@ def test_a_folder_is_entered_checked_and_browsed(
     wait_for(lambda: 0 < count(chromium, ".gh-samples img") < before, "the fewer samples of test")
     for width in WIDTHS:
         require_fits(chromium, width)
+    require_readable(chromium)
 
 
 def images_of_first_pair(browser: WebDriver) -> int:

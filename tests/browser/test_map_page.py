@@ -1,6 +1,7 @@
 """The map of a run's images in a browser: its points are drawn, and an area lists their images."""
 
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,18 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
 from tests.browser.conftest import (
+    WIDTHS,
     StartWorkbench,
     click,
     count,
     find,
     find_words,
     read_text,
+    require_fits,
+    set_width,
     wait_for,
 )
+from tests.browser.contrast import require_readable
 from tests.serving.runs import trained_run
 
 pytestmark = pytest.mark.browser
@@ -44,6 +49,14 @@ def drag(browser: WebDriver, plot: WebElement, corners: list[tuple[float, float]
     for place in places[1:]:
         actions.move_to_element_with_offset(plot, *place)
     actions.release().perform()
+
+
+def has_followed(browser: WebDriver) -> bool:
+    """Whether the chart has the width of its place, to which it is drawn anew after a moment."""
+    script = """const plot = document.querySelector(arguments[0]);
+      return [plot.clientWidth, plot._fullLayout.width]"""
+    place, drawn = browser.execute_script(script, PLOT)
+    return bool(place == drawn)
 
 
 def wait_for_other_words(browser: WebDriver, before: str) -> None:
@@ -78,6 +91,11 @@ def test_points_are_drawn_and_an_area_lists_its_images(
     assert whole >= sizes[0] > sizes[1] > 0
     first = find(chromium, ".gh-gallery li img")
     wait_for(lambda: first.get_property("naturalWidth"), "an image")
+    require_readable(chromium)
+    for width in WIDTHS:
+        set_width(chromium, width)
+        wait_for(partial(has_followed, chromium), "the chart to follow the window")
+        require_fits(chromium, width)
     click(lambda: find_words(chromium, "Clear"))
     wait_for(lambda: count(chromium, ".gh-gallery li") == 0, "no selection")
     assert chromium.find_elements(By.CSS_SELECTOR, ".gh-map-chart .gh-bad:not([hidden])") == []

@@ -24,6 +24,7 @@ from tests.browser.conftest import (
     type_into,
     wait_for,
 )
+from tests.browser.contrast import require_readable
 from tests.browser.test_explain_page import photo
 from tests.serving.test_explainer import png
 
@@ -109,6 +110,7 @@ def test_two_classes_are_dropped_trained_and_tried_on_another_image(
         wait_for(partial(resembles, chromium, name), f"five images, mostly of {name}")
     for width in WIDTHS:
         require_fits(chromium, width)
+    require_readable(chromium)
 
     # All of it is ordinary: folders of classes, a run, and a photo that Explain knows.
     folder = runs / "taught" / "set-1"
