@@ -11,6 +11,7 @@ from torch import nn
 from glasshouse.data.images import ImageSet
 from glasshouse.models.backbone import head_layers
 from glasshouse.models.layers import build
+from glasshouse.models.pretrained import build_net
 from glasshouse.recipe import load_recipe
 from glasshouse.settings import AugmentSettings
 from glasshouse.training.fit import fit_preprocessing
@@ -172,3 +173,8 @@ def test_resnet50_sees_32_pixels_rescaled_and_has_dropout_before_its_one_dense_l
     assert dropout.p == 0.2
     assert count(dense) == 2048 * 10 + 10
     assert (recipe.transfer.way, recipe.transfer.trainable) == ("tune", "all")
+    # Keras counts the share of the old statistics.
+    body = build_net(found.name, 10, found.arguments)
+    norms = [each for each in body.modules() if isinstance(each, nn.BatchNorm2d)]
+    assert {(1 - each.momentum, each.eps) for each in norms if each.momentum} == {(0.99, 1.001e-5)}
+    assert len(norms) == 53

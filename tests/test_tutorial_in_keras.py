@@ -124,3 +124,5 @@ def test_resnet50_is_theirs_but_for_the_biases_before_batch_normalisation(keras:
     dense = count(body.get_submodule("fc"))
     ours = count(body) - dense + sum(map(count, head_layers(2048, 10, hidden=None, dropout=0.2)))
     assert ours + biases == theirs.count_params()
+    norms = [each for each in base.layers if isinstance(each, layers.BatchNormalization)]
+    assert {(each.momentum, each.epsilon) for each in norms} == {(0.99, 1.001e-5)}

@@ -32,6 +32,11 @@ def test_the_backbone_option_wins_over_the_recipe(tmp_path: Path) -> None:
     assert (found.name, found.arguments) == ("mobilenetv2_100", {"pad_type": "same"})
     assert (found.std, found.weights) == (0.5, str(weights))
     assert backbone_overrides(None, None) == []
+    # The recipe's arguments are those of its own network.
+    own = load_recipe("tutorial-resnet50").model.pretrained
+    assert own is not None and own.arguments
+    other = load_recipe("tutorial-resnet50", overrides_of(None, "resnet10t")).model.pretrained
+    assert other is not None and other.arguments == {}
 
 
 def test_an_option_and_an_override_may_agree_but_not_contradict() -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from glasshouse.errors import ModelError
 from glasshouse.models import pretrained
@@ -91,6 +92,20 @@ def test_arguments_reach_the_constructor_and_unknown_ones_are_refused() -> None:
     for name in ("resnet18", "mobilenetv2_100"):
         with pytest.raises(ModelError, match=f"{name}: 'pad_tipe' cannot be set.*'pad_type'"):
             build_net(name, 3, {"pad_tipe": "same"})
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet10t", "mobilenetv2_035"])
+def test_any_network_takes_how_its_batch_normalisation_is_set(name: str) -> None:
+    net = build_net(name, 3, {"bn_momentum": 0.02, "bn_eps": 1e-3})
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert {(norm.momentum, norm.eps) for norm in norms} == {(0.02, 1e-3)} and len(norms) > 9
+
+
+def test_a_network_without_batch_normalisation_takes_nothing_for_it() -> None:
+    with pytest.raises(ModelError, match="it has no batch normalisation, so it takes no bn_eps"):
+        build_net("vgg11", 3, {"bn_eps": 1e-3})
+    with pytest.raises(ModelError, match="could not convert"):
+        build_net("resnet18", 3, {"bn_momentum": "small"})
 
 
 def test_an_unknown_name_is_answered_with_the_nearest() -> None:

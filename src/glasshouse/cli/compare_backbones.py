@@ -14,7 +14,7 @@ from glasshouse.cli.options import (
     Reread,
     Set,
     Source,
-    backbone_overrides,
+    overrides_of,
     print_json,
     with_shorthands,
 )
@@ -125,7 +125,7 @@ def _recipes(
     from glasshouse.recipe import load_recipe
 
     found = {
-        name: load_recipe(base, [*overrides, *backbone_overrides(spec, None)])
+        name: load_recipe(base, overrides_of(overrides, spec))
         for name, spec in zip(_names(specs), specs, strict=True)
     }
     if not found:

@@ -198,7 +198,9 @@ def backbone_overrides(backbone: str | None, weights: Path | None) -> list[str]:
     from glasshouse.settings import PretrainedSettings
 
     name, _, text = (backbone or "").partition(":")
-    found = [f"model.pretrained.name={json.dumps(name)}"] if name else []
+    # The arguments that a recipe names are those of its own network.
+    own = [f"model.pretrained.name={json.dumps(name)}", "model.pretrained.arguments={}"]
+    found = own if name else []
     for key, value in parsed_arguments(str(backbone), text).items() if text else ():
         known = key in PretrainedSettings.model_fields
         shown = json.dumps(value) if known or not isinstance(value, str) else value

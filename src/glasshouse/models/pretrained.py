@@ -32,6 +32,8 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
     name: {"aux_logits": False, "init_weights": False, "transform_input": True}
     for name in ("torchvision/googlenet", "torchvision/inception_v3")
 }
+# What some arguments set in each batch normalisation; few constructors take them.
+_OF_NORMS = {"bn_momentum": "momentum", "bn_eps": "eps"}
 AUXILIARY_HEADS = ("aux1.", "aux2.", "AuxLogits.")
 _CROP_MODES: dict[str, Literal["crop", "letterbox", "stretch"]] = {
     "center": "crop",
@@ -307,17 +309,27 @@ def _build(source: Source, bare: str, given: Mapping[str, Any]) -> nn.Module:
     """The network of a library; torchvision's have no in_chans, so that their stem is replaced."""
     channels = given.get("in_chans", 3)
     is_adapted = source == "torchvision" and channels != 3
-    if source == "torchvision":
-        given = {key: value for key, value in given.items() if key != "in_chans"}
     if is_adapted and given.get("transform_input"):
         raise ModelError(
             f"{bare} takes three channels only, each of which it scales in its own way: choose "
             "another network for other channels, such as resnet18"
         )
-    net: nn.Module = _builder(source, bare)(**given)
+    left_out = {*_OF_NORMS, *(["in_chans"] if source == "torchvision" else [])}
+    own = {key: value for key, value in given.items() if key not in left_out}
+    net: nn.Module = _builder(source, bare)(**own)
     if is_adapted:
         _adapt_stem(net, channels)
+    for argument in _OF_NORMS.keys() & given.keys():
+        _set_of_norms(net, argument, float(given[argument]))
     return net
+
+
+def _set_of_norms(net: nn.Module, argument: str, value: float) -> None:
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    if not norms:
+        raise ModelError(f"it has no batch normalisation, so it takes no {argument}")
+    for norm in norms:
+        setattr(norm, _OF_NORMS[argument], value)
 
 
 def _adapt_stem(net: nn.Module, channels: int) -> None:
