@@ -104,6 +104,14 @@ def test_seeds_that_a_client_asks_for_are_those_trained_here(run: Any) -> None:
     assert_same_runs(here / "seeds", there / "seeds")
 
 
+def test_a_run_in_several_processes_that_a_client_asks_for_is_that_of_one_here(run: Any) -> None:
+    shards = ("--set", "train.shards=2", "--batch-size", "8")
+    words = ("train", "digits", "--recipe", "small-cnn", *TINY, *shards, "--out", "one")
+    (_, here), (_, there) = run("here", *words), run("client", *words, "--processes", "2")
+    for name in ("model.safetensors", "predictions.safetensors"):
+        assert (here / "one" / name).read_bytes() == (there / "one" / name).read_bytes()
+
+
 def assert_same_runs(here: Path, there: Path) -> None:
     """Compare all files but reports; summaries and what the finder of rates leaves have times."""
     ours, theirs = result_files(here), result_files(there)
