@@ -202,10 +202,12 @@ def count(browser: WebDriver, css: str) -> int:
 
 
 def require_fits(browser: WebDriver, width: int) -> None:
-    """At this width, the page is not wider than the window."""
+    """At this width, the page is not wider than the window, once charts are drawn anew."""
     set_width(browser, width)
-    wide = browser.execute_script("return document.documentElement.scrollWidth")
-    assert wide <= width, f"{browser.current_url} is {wide} wide at {width}"
+    deadline = time.monotonic() + 20
+    while (wide := browser.execute_script("return document.documentElement.scrollWidth")) > width:
+        assert time.monotonic() < deadline, f"{browser.current_url} is {wide} wide at {width}"
+        time.sleep(0.1)
 
 
 def console_errors(browser: WebDriver) -> list[str]:

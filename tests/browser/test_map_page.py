@@ -1,7 +1,6 @@
 """The map of a run's images in a browser: its points are drawn, and an area lists their images."""
 
 import io
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from tests.browser.conftest import (
     find_words,
     read_text,
     require_fits,
-    set_width,
     wait_for,
 )
 from tests.browser.contrast import require_readable
@@ -49,14 +47,6 @@ def drag(browser: WebDriver, plot: WebElement, corners: list[tuple[float, float]
     for place in places[1:]:
         actions.move_to_element_with_offset(plot, *place)
     actions.release().perform()
-
-
-def has_followed(browser: WebDriver) -> bool:
-    """Whether the chart has the width of its place, to which it is drawn anew after a moment."""
-    script = """const plot = document.querySelector(arguments[0]);
-      return [plot.clientWidth, plot._fullLayout.width]"""
-    place, drawn = browser.execute_script(script, PLOT)
-    return bool(place == drawn)
 
 
 def wait_for_other_words(browser: WebDriver, before: str) -> None:
@@ -93,8 +83,6 @@ def test_points_are_drawn_and_an_area_lists_its_images(
     wait_for(lambda: first.get_property("naturalWidth"), "an image")
     require_readable(chromium)
     for width in WIDTHS:
-        set_width(chromium, width)
-        wait_for(partial(has_followed, chromium), "the chart to follow the window")
         require_fits(chromium, width)
     click(lambda: find_words(chromium, "Clear"))
     wait_for(lambda: count(chromium, ".gh-gallery li") == 0, "no selection")
