@@ -457,21 +457,14 @@ def test_at_most_eight_images_are_named(tiny_splits: Splits, count: int) -> None
     )
 
 
-@pytest.mark.parametrize(("every", "expected"), [(0, [2, 5]), (1, [1, 2, 3, 4, 5, 6]), (3, [3, 6])])
-def test_results_are_read_when_due_or_by_several_processes_at_the_same_steps(
-    every: int, expected: list[int]
-) -> None:
+def test_a_step_keeps_its_results_without_gradients() -> None:
     added: list[Any] = []
-    read: list[int] = []
-    unread = SimpleNamespace(add=added.append, is_due=lambda: len(added) in (2, 5))
-    state: Any = SimpleNamespace(epoch=2, step=0, seen=0, unread=unread)
-    state.read_results = lambda: read.append(state.step)
-    setup: Any = SimpleNamespace(group=SimpleNamespace(reads_every=lambda device: every))
+    state: Any = SimpleNamespace(epoch=2, step=0, seen=0, unread=SimpleNamespace(add=added.append))
     for step in range(6):
         batch: Any = SimpleNamespace(step=step, labels=torch.zeros(4 + step))
         logits = torch.zeros(4 + step, 3, requires_grad=True)
-        _account(state, torch.tensor(0.5, requires_grad=True), logits, batch, setup)
-    assert read == expected
+        course: Any = None
+        _account(state, torch.tensor(0.5, requires_grad=True), logits, batch, course)
     assert (state.step, state.seen) == (6, sum(range(4, 10)))
     assert [(each.epoch, each.step) for each in added] == [(3, step) for step in range(1, 7)]
     assert not any(each.loss.requires_grad or each.logits.requires_grad for each in added)
@@ -496,7 +489,8 @@ def test_processes_learn_at_the_same_steps_that_one_is_asked_to_stop(
         return own + other
 
     monkeypatch.setattr(ProcessGroup, "sum", both)
-    monkeypatch.setattr(ProcessGroup, "reads_every", lambda group, device: every)
+    times = itertools.cycle([False] * (every - 1) + [True])
+    monkeypatch.setattr(loop, "when_read", lambda unread, group, device: times)
     wanted = settings(shards=2, batch_size=8)
     course = replace(setup(tiny_splits, wanted), group=ProcessGroup(0, 2))
     steps = itertools.islice(train(begin(tiny_net, wanted, CPU), course), 6)

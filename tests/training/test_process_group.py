@@ -50,22 +50,6 @@ def test_no_thread_of_the_group_outlives_it() -> None:
     assert done.stdout == "0 left\n"
 
 
-@pytest.mark.parametrize(
-    ("group", "device", "steps"),
-    [
-        (ALONE, "cpu", 0),
-        (ALONE, "cuda", 0),
-        (ProcessGroup(0, 2), "cpu", 1),
-        (ProcessGroup(1, 2), "cuda", 16),
-        (ProcessGroup(3, 4), "cpu", 1),
-    ],
-)
-def test_results_are_read_at_once_on_processors_and_now_and_then_on_gpus(
-    group: ProcessGroup, device: str, steps: int
-) -> None:
-    assert group.reads_every(torch.device(device)) == steps
-
-
 def test_the_shards_of_a_batch_are_dealt_in_order_and_all_of_them() -> None:
     for size in (1, 2, 4):
         shares = [ProcessGroup(rank, size).share_of(8) for rank in range(size)]

@@ -1,13 +1,16 @@
 """Results of steps are read together, rarely, and add up to those of each step."""
 
 import math
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import pytest
 import torch
 
 from glasshouse.errors import DivergedError
-from glasshouse.training.results import Counted, StepResult, UnreadResults
+from glasshouse.training.process_group import ALONE, ProcessGroup
+from glasshouse.training.results import Counted, StepResult, UnreadResults, when_read
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -86,3 +89,52 @@ def test_labels_of_several_kinds_are_counted_one_by_one() -> None:
     unread.add(StepResult(1, 1, torch.tensor(0.5), logits, several, str))
     unread.add(result(2, 0.5, count=3))
     assert unread.read() == ([1.0, 1.5], 4.0)
+
+
+def steps_of_reads(
+    monkeypatch: pytest.MonkeyPatch, group: ProcessGroup, seconds: Callable[[int], float]
+) -> list[int]:
+    """After which of 400 steps on a GPU, counted from 1, results are read.
+
+    seconds: how long a step takes.
+    """
+    now = 0.0
+    monkeypatch.setattr("glasshouse.training.results.time.monotonic", lambda: now)
+    unread = UnreadResults()
+    reads, found = when_read(unread, group, torch.device("cuda")), []
+    for step in range(1, 401):
+        now += seconds(step)
+        if next(reads):
+            found.append(step)
+            unread.read()
+    return found
+
+
+def test_one_process_reads_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert steps_of_reads(monkeypatch, ALONE, lambda step: 0.0625) == list(range(16, 401, 16))
+
+
+def test_several_processes_read_once_a_second_after_the_same_steps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[int] = []
+
+    def tell(group: ProcessGroup, steps: int) -> int:
+        told.append(steps)
+        return steps
+
+    monkeypatch.setattr(ProcessGroup, "told", tell)
+    first = steps_of_reads(monkeypatch, ProcessGroup(0, 2), lambda step: 0.0625)
+    assert first[:7] == [1, 3, 7, 15, 31, 47, 63] and max(told) == 16
+    # Slow steps at last, as beside other work: after one late reading, in time again.
+    slow = steps_of_reads(monkeypatch, ProcessGroup(0, 2), lambda s: 0.0625 if s < 100 else 0.5)
+    assert slow[-1] - slow[-2] == 2
+    # The others do what the first process says, however fast they are themselves.
+    said = iter([3, 5, 7])
+    monkeypatch.setattr(ProcessGroup, "told", lambda group, steps: next(said, 1000))
+    assert steps_of_reads(monkeypatch, ProcessGroup(1, 2), lambda step: 99.0) == [1, 4, 9, 16]
+
+
+def test_several_processes_on_processors_read_after_each_step() -> None:
+    reads = when_read(UnreadResults(), ProcessGroup(1, 2), torch.device("cpu"))
+    assert list(islice(reads, 50)) == [True] * 50

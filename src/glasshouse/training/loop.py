@@ -50,7 +50,7 @@ from glasshouse.training.own_parts import (
 )
 from glasshouse.training.precision import choose_precision
 from glasshouse.training.process_group import ALONE, ProcessGroup
-from glasshouse.training.results import Counted, StepResult
+from glasshouse.training.results import Counted, StepResult, when_read
 from glasshouse.training.schedules import Rate, rate_of
 from glasshouse.training.seeding import in_threads_of, seeded
 from glasshouse.training.shard_sum import backward_of_shards
@@ -70,8 +70,8 @@ class Step:
     """One update of the weights.
 
     epoch, step: counted from 1, of ``steps`` in this epoch. images: seen in the epoch so far.
-    is_asked_to_stop: whether any process of a group was, known to all of them (on a GPU, after
-    every 16th step); never set by a process that is alone.
+    is_asked_to_stop: whether any process of a group was, known to all of them (on a GPU, about once
+    a second); never set by a process that is alone.
     """
 
     epoch: int
@@ -137,6 +137,7 @@ def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoc
     settings = setup.settings
     begin_epoch = _batch_source(state, setup)
     rate = rate_of(setup.rate, _with_own_rate(settings, state))
+    reads = when_read(state.unread, setup.group, device_of(state.net))
     while state.epoch < settings.epochs:
         remaining, steps = begin_epoch()
         for batch in _timed(state, remaining):
@@ -145,7 +146,8 @@ def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoc
             steps = max(steps, batch.step + 1)
             lr = rate(state.epoch + batch.step / steps)
             loss, logits = update(state, batch, setup, lr)
-            is_asked = _account(state, loss, logits, batch, setup)
+            _account(state, loss, logits, batch, setup)
+            is_asked = next(reads) and _read(state, setup.group, logits)
             state.seconds += time.perf_counter() - started
             yield Step(state.epoch + 1, state.step, steps, state.seen, lr, is_asked)
         last_lr = rate(state.epoch + (steps - 1) / steps)
@@ -325,19 +327,20 @@ def _account(
     logits: Tensor | Counted,
     batch: Batch,
     setup: TrainingSetup,
-) -> bool:
-    """Keep the results of a step; whether any process of a group is asked to stop."""
+) -> None:
+    """Keep the results of a step, on the device."""
     here, names = (state.epoch + 1, batch.step + 1), partial(_names_of, batch, setup)
     answers = logits.detach() if isinstance(logits, Tensor) else logits
     result = StepResult(*here, loss.detach(), answers, batch.labels, names)
     state.unread.add(result)
     state.seen += len(logits)
     state.step += 1
-    # Processes read at the same steps, so that they stop at the same one when a loss is not finite.
-    steps = setup.group.reads_every(loss.device)
-    if is_due := state.step % steps == 0 if steps else state.unread.is_due():
-        state.read_results()
-    return bool(steps and is_due and isinstance(answers, Counted) and answers.asked > 0)
+
+
+def _read(state: TrainingState, group: ProcessGroup, answers: Tensor | Counted) -> bool:
+    """Read what is unread; whether any process of a group is asked to stop."""
+    state.read_results()
+    return group.size > 1 and isinstance(answers, Counted) and float(answers.asked) > 0
 
 
 def _end_epoch(state: TrainingState, setup: TrainingSetup, lr: float) -> Epoch:

@@ -31,7 +31,6 @@ _WARNED_AFTER_S = 20.0
 _ADVICE = f"Set {VARIABLE}, for example to eth0, to choose the network interface."
 # What torchrun, and every other launcher, tells its processes.
 _LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-_READ_EVERY = 16
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,6 @@ class ProcessGroup:
         require_processes_fit(self.size, shards)
         each = shards // self.size
         return range(self.rank * each, (self.rank + 1) * each)
-
-    def reads_every(self, device: torch.device) -> int:
-        """After how many steps the results of steps are read; 0: whenever it is due."""
-        if self.size == 1:
-            return 0
-        return 1 if device.type == "cpu" else _READ_EVERY
 
     def place(self, count: int) -> Tensor | None:
         """Memory for this many float32 numbers that are summed next, if it saves a copy of them."""

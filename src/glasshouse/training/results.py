@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from glasshouse.errors import DivergedError
 from glasshouse.training.losses import correct_count
+from glasshouse.training.process_group import ProcessGroup
 
 # Reading waits for the device to finish, so that no step does it. Logits are kept until then.
 _EVERY_SECONDS, _MOST_LOGITS = 1.0, 2**20
@@ -80,6 +82,26 @@ class UnreadResults:
                 raise DivergedError(_diverged(each, loss))
         sums = [loss * len(each.logits) for each, loss in zip(results, losses, strict=True)]
         return sums, _correct(results)
+
+
+def when_read(unread: UnreadResults, group: ProcessGroup, device: torch.device) -> Iterator[bool]:
+    """For each step in turn, whether results are read after it: about once a second.
+
+    Processes of a group read after the same steps, so that they also stop after the same one.
+    """
+    if group.size == 1:
+        while True:
+            yield unread.is_due()
+    if device.type == "cpu":  # reading waits for nothing
+        yield from repeat(True)
+    steps = 1
+    while True:
+        began = time.monotonic()
+        yield from repeat(False, steps - 1)
+        yield True
+        in_time = steps * _EVERY_SECONDS / max(time.monotonic() - began, 1e-6)
+        # The first steps are not typical: twice as many at most, until they fill the time.
+        steps = group.told(max(1, min(int(in_time), 2 * steps)))
 
 
 def _correct(results: list[StepResult]) -> float:
