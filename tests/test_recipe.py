@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from glasshouse.errors import RecipeError, StorageError
-from glasshouse.recipe import load_recipe, parse_recipe, recipe_names, recipe_text, to_toml
+from glasshouse.recipe import (
+    keys_of,
+    load_recipe,
+    load_with_effect,
+    parse_recipe,
+    recipe_names,
+    recipe_text,
+    require_effect,
+    to_toml,
+)
 from glasshouse.setting_errors import _SYNONYMS
 from glasshouse.settings import AugmentSettings, Cosine, Recipe, Settings, StepDecay, TrainSettings
 
@@ -202,3 +211,55 @@ def test_a_boolean_is_a_number_nowhere(value: object) -> None:
         with pytest.raises(RecipeError, match=rf"\b{key}(\.0)?: expected"):
             kinds[name](**{key: value})
     assert TrainSettings(lr=1, epochs=2).lr == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override", "problem"),
+    [
+        ("transfer-features", "train.epochs=3", "train.epochs has no effect on heads, which"),
+        ("transfer-features", "train.schedule.type=cosine", "train.schedule.type has no effect"),
+        ("transfer-features", "augment.rotation_range=15", "augment.rotation_range has no effect"),
+        ("transfer-features", "transfer.trainable=head", "'features': expected 'tune'"),
+        ("transfer-gradual", "transfer.heads=['mlp']", "transfer.way is 'gradual': expected 'feat"),
+        ("transfer-full", "transfer.rate_factor=0.5", "transfer.way is 'tune': expected 'gradual'"),
+        ("small-cnn", "train.momentum=0.8", "train.optimizer is 'adam': expected 'muon' or 'sgd'"),
+        ("small-cnn", "train.filter_lr_factor=0.2", "is 'adam': expected 'muon'"),
+    ],
+)
+def test_an_override_that_changes_nothing_is_refused(
+    recipe: str, override: str, problem: str
+) -> None:
+    with pytest.raises(RecipeError, match=re.escape(problem)):
+        load_with_effect(recipe, [override])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "override"),
+    [
+        ("transfer-features", "train.seed=3"),
+        ("transfer-features", "train.class_weights=balanced"),
+        ("transfer-features", "augment=off"),
+        ("transfer-features", "transfer.heads=['mlp']"),
+        ("transfer-full", "train.epochs=3"),
+        ("transfer-gradual", "transfer.batch_statistics=false"),
+        ("fast", "train.filter_lr_factor=0.2"),
+        ("small-cnn", "augment.rotation_range=15"),
+    ],
+)
+def test_an_override_that_changes_something_is_taken(recipe: str, override: str) -> None:
+    assert load_with_effect(recipe, [override]) == load_recipe(recipe, [override])
+
+
+def test_a_key_that_has_an_effect_in_one_of_several_recipes_is_taken() -> None:
+    ways = [load_recipe("transfer-full", [f"transfer.way={way}"]) for way in ("tune", "features")]
+    require_effect(ways, ["train.lr"])
+    with pytest.raises(RecipeError, match=r"train\.lr has no effect"):
+        require_effect(ways[1:], ["train.lr"])
+    require_effect([], ["train.lr"])
+
+
+def test_what_waits_in_a_recipe_for_another_choice_is_no_mistake() -> None:
+    # Its settings are those of an epoch, which the features do without.
+    changed = load_with_effect("transfer-full", ["transfer.way=features", "train.seed=1"])
+    assert changed.train.epochs == 10 and changed.transfer.way == "features"
+    assert keys_of(["train.seed = 1", "augment=off"]) == ["train.seed", "augment"]

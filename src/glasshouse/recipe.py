@@ -9,12 +9,27 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from glasshouse.augment_settings import AugmentSettings
 from glasshouse.errors import RecipeError, StorageError, did_you_mean
 from glasshouse.setting_errors import explain_problems
 from glasshouse.settings import Recipe
 
 _NETS = {"preset", "layers", "pretrained", "code"}
 _VIEWS = {"mirror", "shifts"}
+# What heads that are fitted to features take of [train]; the rest is about epochs and steps.
+_OF_FEATURES = {"class_weights", "sampling", "precision", "device", "threads", "seed"}
+# The keys that belong to some values of another one.
+_ONLY_WITH = {
+    "train.momentum": ("optimizer", {"sgd", "muon"}),
+    "train.filter_lr_factor": ("optimizer", {"muon"}),
+    "transfer.trainable": ("way", {"tune"}),
+    "transfer.unfreeze": ("way", {"gradual"}),
+    "transfer.rate_factor": ("way", {"gradual"}),
+    "transfer.batch_statistics": ("way", {"tune", "gradual"}),
+    "transfer.heads": ("way", {"features"}),
+    "transfer.strengths": ("way", {"features"}),
+    "transfer.flips": ("way", {"features"}),
+}
 
 
 def recipe_names() -> list[str]:
@@ -47,6 +62,50 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         lines = explain_problems(error, values, Recipe)
         raise RecipeError("the recipe is not valid:\n  " + "\n  ".join(lines)) from error
+
+
+def keys_of(overrides: Sequence[str]) -> list[str]:
+    """The keys that overrides set."""
+    return [override.partition("=")[0].strip() for override in overrides]
+
+
+def require_effect(recipes: Sequence[Recipe], keys: Sequence[str]) -> None:
+    """Raise RecipeError for a key that somebody set and that changes nothing in any of the recipes.
+
+    A key of a recipe file may have none: it waits for others to be changed.
+    """
+    for key in keys:
+        reasons = [_why_without_effect(recipe, key) for recipe in recipes]
+        if reasons and all(reasons):
+            raise RecipeError(f"{key} has no effect {reasons[0]}")
+
+
+def load_with_effect(name_or_file: str | Path, overrides: Sequence[str]) -> Recipe:
+    """What `load_recipe` returns; raises RecipeError as `require_effect` for the overrides."""
+    recipe = load_recipe(name_or_file, overrides)
+    require_effect([recipe], keys_of(overrides))
+    return recipe
+
+
+def _why_without_effect(recipe: Recipe, key: str) -> str:
+    """What makes a key useless in a recipe; empty where it is not."""
+    section, _, name = key.partition(".")
+    if recipe.transfer.way == "features" and (
+        (section == "train" and name.partition(".")[0] not in _OF_FEATURES)
+        or (section == "augment" and recipe.augment != AugmentSettings())
+    ):
+        return (
+            "on heads, which are fitted at once to features of the images as they are: leave it "
+            "out, or train the network, for example by glasshouse train --recipe transfer-full"
+        )
+    if key not in _ONLY_WITH:
+        return ""
+    other, values = _ONLY_WITH[key]
+    value = getattr(getattr(recipe, section), other)
+    if value in values:
+        return ""
+    expected = " or ".join(repr(each) for each in sorted(values))
+    return f"where {section}.{other} is '{value}': expected {expected}"
 
 
 def to_toml(recipe: Recipe) -> str:

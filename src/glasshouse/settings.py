@@ -6,9 +6,10 @@ follow Keras where Keras has one. The settings of augmentation, layers and sched
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from glasshouse.augment_settings import AugmentSettings as AugmentSettings
 from glasshouse.errors import UsageError
@@ -179,7 +180,8 @@ class TrainSettings(Settings):
     )
     lr: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         default=1e-3,
-        description="the (peak) learning rate; auto: found by a learning-rate range test",
+        description="the (peak) learning rate; auto: found by a learning-rate range test; unset "
+        "where rates are listed per epoch: the highest of them",
     )
     momentum: Fraction = Field(default=0.9, description="momentum of sgd and muon")
     weight_decay: Annotated[float, Field(ge=0)] = Field(
@@ -251,6 +253,28 @@ class TrainSettings(Settings):
         if isinstance(values, Mapping) and values.get("early_stopping") is not None:
             return {"keep": "best", **values}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _listed_rates_have_a_peak(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and "lr" not in values:
+            with suppress(ValidationError):  # another schedule, or one that its field refuses
+                listed = PerEpoch.model_validate(values.get("schedule"))
+                return {**values, "lr": max(listed.rates)}
+        return values
+
+    @model_validator(mode="after")
+    def _peak_is_that_of_listed_rates(self) -> "TrainSettings":
+        if not isinstance(self.schedule, PerEpoch) or self.lr == "auto":
+            return self
+        peak = max(self.schedule.rates)
+        if self.lr != peak:
+            raise ValueError(
+                f"train.lr = {self.lr:g}, but train.schedule lists the rate of each epoch, at most "
+                f"{peak:g}: set train.lr={peak:g}, or for another rate choose another schedule, "
+                "such as train.schedule.type=constant"
+            )
+        return self
 
     @model_validator(mode="after")
     def _balanced_at_most_once(self) -> "TrainSettings":

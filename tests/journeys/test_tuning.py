@@ -11,7 +11,7 @@ import pytest
 
 from glasshouse.cli.lr_find import _recommendation
 from glasshouse.recipe import load_recipe
-from glasshouse.schedule_settings import OneCycle
+from glasshouse.schedule_settings import OneCycle, PerEpoch
 from glasshouse.settings import TrainSettings
 from glasshouse.workflow.train import time_budget, time_plan
 from tests.journeys.command import LONGEST_S, glasshouse, glasshouse_here, start, wait_for_file
@@ -55,6 +55,8 @@ def test_lr_find_suggests_a_rate_and_draws_the_curve(tmp_path: Path, capsys: Cap
     assert peak["auto_lr"] == peak["max_lr"] > peak["suggestion"]
     rising = TrainSettings(lr=0.002, schedule=OneCycle())
     assert "use train.lr=0.002, the maximum of its one_cycle" in _recommendation(rising, "fast")
+    listed = TrainSettings(schedule=PerEpoch(rates=(0.002, 0.001)))
+    assert "use train.lr=auto, which finds 0.002" in _recommendation(listed, "tutorial-wide-bn")
     assert "valley" in glasshouse_here([*common, "--rule", "vally"], capsys)[2]
 
 

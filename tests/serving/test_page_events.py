@@ -175,12 +175,14 @@ def test_a_run_is_stopped_and_resumed_unless_the_workbench_is_read_only(
     assert len(done) == 2 and "this workbench is read-only" in said[-1]
 
 
+@pytest.mark.parametrize(("schedule", "value"), [("cosine", "0.004"), ("per_epoch", "auto")])
 def test_a_range_test_offers_its_learning_rate(
-    workbench: Workbench, monkeypatch: pytest.MonkeyPatch
+    workbench: Workbench, monkeypatch: pytest.MonkeyPatch, schedule: str, value: str
 ) -> None:
-    field = SimpleNamespace(value="auto")
+    field = SimpleNamespace(value="0.1")
+    train = SimpleNamespace(schedule=SimpleNamespace(type=schedule))
     plan: Any = SimpleNamespace(
-        resolved=lambda: None,
+        resolved=lambda: SimpleNamespace(train=train),
         checked_source=lambda: "digits",
         form=SimpleNamespace(fields={"train.lr": field}),
     )
@@ -202,8 +204,8 @@ def test_a_range_test_offers_its_learning_rate(
         assert not stop.visible
         act(user, find)
         await until(lambda: elements(user, words="Recommended: 0.004"))
-        act(user, elements(user, words="Use 0.004")[0])
-        assert field.value == "0.004" and find.enabled and not stop.visible
+        act(user, elements(user, words=f"Use {value}")[0])
+        assert field.value == value and find.enabled and not stop.visible
         act(user, find)
         await until(lambda: elements(user, words="Test stopped."))
         assert find.enabled and not stop.visible

@@ -170,10 +170,10 @@ def test_parts_of_the_plan(workbench: Workbench) -> None:
         assert user.client is not None
         plan: Any = SimpleNamespace(form=None)
         with user.client, box() as place:
-            _result(
-                plan, {**CURVE, "losses": [[4.0, 2.0, 9.0]] * 2, "smoothed": [[4.0, 2.0, None]] * 2}
-            )
-            _result(plan, {**CURVE, "auto_lr": None, "suggestion": None, "smoothed": [[None] * 3]})
+            two = {"losses": [[4.0, 2.0, 9.0]] * 2, "smoothed": [[4.0, 2.0, None]] * 2}
+            _result(plan, {**CURVE, **two}, "constant")
+            none = {"auto_lr": None, "suggestion": None, "smoothed": [[None] * 3]}
+            _result(plan, {**CURVE, **none}, "constant")
             _images([["data:a", "data:b"], ["data:c", "data:d"]])
         require("plan-parts", place, workbench)
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from glasshouse.data.images import Splits, take
 from glasshouse.errors import NoUsableRate, UsageError
-from glasshouse.settings import TrainSettings
+from glasshouse.settings import PerEpoch, TrainSettings
 from glasshouse.training import finder
 from glasshouse.training.finder import RangeTest, _guess_loss, find_lr, with_found_rate
 from glasshouse.training.lr_curve import (
@@ -272,6 +272,15 @@ def test_auto_becomes_the_rate_that_suits_the_schedule(schedule: str) -> None:
     assert found.peak_lr == (curve.max_lr if cyclical else curve.suggestion)
     if found.schedule.type == "triangular":
         assert found.schedule.base * found.peak_lr == pytest.approx(curve.base_lr)
+
+
+def test_auto_scales_listed_rates() -> None:
+    curve = read_curve(LRS, textbook()[None], "valley")
+    listed = TrainSettings(lr="auto", schedule=PerEpoch(rates=(0.2, 0.4)))
+    found = with_found_rate(listed, curve)
+    assert found.schedule.type == "per_epoch"
+    assert found.schedule.rates == (found.peak_lr / 2, found.peak_lr)
+    assert found.peak_lr == curve.suggestion
 
 
 def test_auto_without_a_valley_is_refused_with_advice() -> None:

@@ -328,7 +328,7 @@ def test_the_average_follows_its_definition(tiny_net: nn.Module, tiny_splits: Sp
 def test_keep_best_ends_with_the_weights_of_the_lowest_validation_loss(
     tiny_net: nn.Module, tiny_splits: Splits
 ) -> None:
-    wanted = settings(epochs=4, keep="best", optimizer="sgd", lr=0.1,
+    wanted = settings(epochs=4, keep="best", optimizer="sgd", lr=5.0,
                       schedule={"type": "per_epoch", "rates": [0.05, 0.05, 5.0, 5.0]})  # fmt: skip
     state = begin(tiny_net, wanted, CPU)
     best: bytes = b""
@@ -345,7 +345,7 @@ def test_averaged_weights_are_what_is_measured_and_what_the_best_epoch_keeps(
 ) -> None:
     from glasshouse.models.predict import predict_logits
 
-    wanted = settings(epochs=4, keep="best", ema_decay=0.5, optimizer="sgd",
+    wanted = settings(epochs=4, keep="best", ema_decay=0.5, optimizer="sgd", lr=5.0,
                       schedule={"type": "per_epoch", "rates": [0.05, 0.05, 5.0, 5.0]})  # fmt: skip
     state = begin(tiny_net, wanted, CPU)
     images = tiny_splits.validation

@@ -2,9 +2,10 @@ import math
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from glasshouse.errors import UsageError
-from glasshouse.settings import TrainSettings
+from glasshouse.settings import PerEpoch, TrainSettings
 from glasshouse.training.schedules import (
     EveryStep,
     depends_on_epochs,
@@ -12,11 +13,13 @@ from glasshouse.training.schedules import (
     learning_rate,
     rate_of,
     require_rate,
+    with_peak,
 )
 
 
 def settings(schedule: dict[str, Any], **more: Any) -> TrainSettings:
-    return TrainSettings.model_validate({"epochs": 10, "lr": 0.1, "schedule": schedule, **more})
+    peak = {} if schedule["type"] == "per_epoch" else {"lr": 0.1}
+    return TrainSettings.model_validate({"epochs": 10, **peak, "schedule": schedule, **more})
 
 
 @pytest.mark.parametrize(
@@ -174,7 +177,7 @@ def test_curves_begin_after_the_warmup_and_listed_rates_do_not_move() -> None:
     rates = [learning_rate(cycle, epoch) for epoch in (1, 1.5, 2, 4)]
     assert rates == pytest.approx([0.05, 0.075, 0.05, 0.1])
     listed = settings({"type": "per_epoch", "rates": [0.4, 0.3, 0.2, 0.1]}, warmup_epochs=2)
-    assert [learning_rate(listed, epoch) for epoch in (1, 2, 3)] == pytest.approx([0.05, 0.2, 0.1])
+    assert [learning_rate(listed, epoch) for epoch in (1, 2, 3)] == pytest.approx([0.2, 0.2, 0.1])
     # Where nothing but warm-up is left.
     all_warm = settings({"type": "cosine"}, warmup_epochs=10)
     assert learning_rate(all_warm, 10) == pytest.approx(0.1)
@@ -218,10 +221,55 @@ def test_what_is_no_learning_rate_is_named_with_its_epoch(returned: Any) -> None
 @pytest.mark.parametrize("rate", [0.1, lambda: 0.1, lambda epoch, lr, more: lr])
 def test_what_cannot_be_asked_for_a_rate_is_refused(rate: Any) -> None:
     with pytest.raises(UsageError, match="rate: expected a function of the epoch"):
-        require_rate(rate)
+        require_rate(rate, TrainSettings())
 
 
 @pytest.mark.parametrize("rate", [math.sqrt, abs, lambda *given: 0.1, EveryStep(lambda epoch: 0.1)])
 def test_any_function_that_takes_an_epoch_will_do(rate: Any) -> None:
-    require_rate(rate)
+    require_rate(rate, TrainSettings())
     assert rate_of(rate, TrainSettings())(0) >= 0
+
+
+@pytest.mark.parametrize("rate", [lambda epoch: 0.1, EveryStep(lambda epoch: 0.1)])
+def test_settings_that_a_function_of_the_epoch_replaces_are_refused(rate: Any) -> None:
+    with pytest.raises(UsageError, match="warmup_epochs has no effect beside rate"):
+        require_rate(rate, TrainSettings(warmup_epochs=1))
+    with pytest.raises(UsageError, match="lr='auto' has no effect beside rate"):
+        require_rate(rate, TrainSettings(lr="auto"))
+
+
+def test_a_function_of_the_rate_before_begins_with_the_one_that_is_found() -> None:
+    require_rate(lambda epoch, lr: lr / 2, TrainSettings(lr="auto"))
+
+
+def test_the_peak_of_listed_rates_need_not_be_set() -> None:
+    assert settings({"type": "per_epoch", "rates": [0.2, 0.3]}).lr == 0.3
+    assert TrainSettings(schedule=PerEpoch(rates=(0.2, 0.3, 0.1))).lr == 0.3
+    assert settings({"type": "cosine"}).lr == 0.1 and TrainSettings().lr == 0.001
+    # With a range test, none is needed either.
+    assert TrainSettings(lr="auto", schedule=PerEpoch(rates=(0.2,))).lr == "auto"
+
+
+def test_another_peak_than_that_of_listed_rates_is_refused() -> None:
+    with pytest.raises(ValidationError, match=r"train.lr = 0.001, but .* 0.3: set train.lr=0.3"):
+        TrainSettings(lr=0.001, schedule=PerEpoch(rates=(0.2, 0.3)))
+
+
+def test_listed_rates_are_scaled_to_another_peak() -> None:
+    scaled = with_peak(settings({"type": "per_epoch", "rates": [0.2, 0.3, 0.1]}), 0.7)
+    assert [learning_rate(scaled, epoch) for epoch in range(3)] == pytest.approx(
+        [1.4 / 3, 0.7, 0.7 / 3]
+    )
+    # The settings are still valid, to the last bit.
+    assert TrainSettings.model_validate(scaled.model_dump()) == scaled
+    cosine = settings({"type": "cosine"})
+    assert with_peak(cosine, 0.7) == cosine.model_copy(update={"lr": 0.7})
+
+
+def test_listed_rates_without_their_highest_have_another_peak() -> None:
+    rising = settings({"type": "per_epoch", "rates": [0.1, 0.2, 0.3, 0.9]}, epochs=4)
+    fitted = fitted_to(rising, 2)
+    assert [learning_rate(fitted, epoch) for epoch in range(2)] == [0.1, 0.3]
+    assert TrainSettings.model_validate(fitted.model_dump()).lr == 0.3
+    auto = rising.model_copy(update={"lr": "auto"})
+    assert fitted_to(auto, 2).lr == "auto"

@@ -122,10 +122,10 @@ def _recipes(
     """The recipe of each network by name; is_alone: there is no run to compare one with."""
     from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
-    from glasshouse.recipe import load_recipe
+    from glasshouse.recipe import load_with_effect
 
     found = {
-        name: load_recipe(base, overrides_of(overrides, spec))
+        name: load_with_effect(base, overrides_of(overrides, spec))
         for name, spec in zip(_names(specs), specs, strict=True)
     }
     if not found:

@@ -200,9 +200,9 @@ def _request(
 ) -> "TrainRequest":
     from glasshouse.cli import early_checks
     from glasshouse.errors import UsageError
-    from glasshouse.recipe import load_recipe
+    from glasshouse.recipe import load_with_effect
 
-    settings = load_recipe(recipe, overrides)
+    settings = load_with_effect(recipe, overrides)
     if settings.model.pretrained is None:
         raise UsageError(
             f"--recipe {recipe}: expected a recipe with model.pretrained, whose features the heads "

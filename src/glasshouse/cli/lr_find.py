@@ -56,13 +56,14 @@ def lr_find(
     """Suggest a learning rate from short trainings at rising rates; the model is not modified."""
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
-    from glasshouse.recipe import load_recipe
+    from glasshouse.recipe import keys_of, load_recipe, require_effect
     from glasshouse.training.lr_curve import curve_to_json, require_rule
 
     image = _image_path(out)
     require_rule(rule)
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size, device=device)
     settings = load_recipe(recipe, overrides)
+    require_effect([settings], ["train.lr", *keys_of(overrides)])
     early_checks.require_source(source, offline=offline)
     early_checks.require_recipe(settings)
     early_checks.reread(reread, source)
@@ -92,6 +93,11 @@ def lr_find(
 def _recommendation(found: "TrainSettings", recipe: str) -> str:
     """One rate for the recipe as it is: a schedule that rises and falls has a higher one."""
     kind = found.schedule.type
+    if kind == "per_epoch":
+        return (
+            f"for {recipe}, use train.lr=auto, which finds {found.peak_lr:.3g} by itself, and "
+            "scales the rates of its schedule so that this is the highest of them"
+        )
     peak = f", the maximum of its {kind} schedule" if kind in ("one_cycle", "triangular") else ""
     return f"for {recipe}, use train.lr={found.peak_lr:.3g}{peak}; train.lr=auto finds it by itself"
 

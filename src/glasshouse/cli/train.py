@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     from glasshouse.settings import Recipe as Settings
     from glasshouse.workflow.train.experiment import TrainRequest
 
-BUDGET_RECIPE = "fast"
+# For --minutes, alone and with --backbone: the rates of `fast` would ruin trained filters.
+BUDGET_RECIPE, BACKBONE_BUDGET_RECIPE = "fast", "transfer-full"
 
 
 class OnBadFile(Enum):
@@ -75,7 +76,8 @@ Minutes = Annotated[
     float | None,
     typer.Option(
         help="Time budget for the whole command: benchmark this machine, then choose epochs, "
-        f"width and schedule to fit. Default recipe: {BUDGET_RECIPE}."
+        f"width and schedule to fit. Default recipe: {BUDGET_RECIPE}, with --backbone "
+        f"{BACKBONE_BUDGET_RECIPE}."
     ),
 ]
 Snapshots = Annotated[
@@ -158,7 +160,8 @@ def train(
         _train(request, seeds, json, on, processes)
         return
     fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
-    _train(fit(request) if recipe else _fit_or_instead(fit, request, overrides), seeds, json)
+    is_chosen = recipe or backbone
+    _train(fit(request) if is_chosen else _fit_or_instead(fit, request, overrides), seeds, json)
     say_time_used(minutes, started)
 
 
@@ -210,9 +213,9 @@ def _require_named_code(recipe: "Settings", net: str | None) -> None:
 
 def _settings(recipe: str, overrides: list[str]) -> "Settings":
     """The recipe of a run, as it is from any folder."""
-    from glasshouse.recipe import load_recipe
+    from glasshouse.recipe import load_with_effect
 
-    return _with_whole_path(load_recipe(recipe, overrides))
+    return _with_whole_path(load_with_effect(recipe, overrides))
 
 
 def _with_whole_path(recipe: "Settings") -> "Settings":
@@ -226,9 +229,9 @@ def _with_whole_path(recipe: "Settings") -> "Settings":
 
 
 def _usual_recipe(backbone: str | None, minutes: float | None) -> str:
-    if minutes is not None:
-        return BUDGET_RECIPE
-    return DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
+    if minutes is None:
+        return DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
+    return BUDGET_RECIPE if backbone is None else BACKBONE_BUDGET_RECIPE
 
 
 def _is_done_elsewhere(

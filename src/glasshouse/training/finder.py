@@ -17,6 +17,7 @@ from glasshouse.settings import TrainSettings
 from glasshouse.training.loop import TrainingSetup, update, use_own_optimizer
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
 from glasshouse.training.own_parts import own_batches
+from glasshouse.training.schedules import with_peak
 from glasshouse.training.seeding import repeatable, threads_of
 from glasshouse.training.state import begin
 
@@ -92,8 +93,9 @@ def find_lr(
 def with_found_rate(settings: TrainSettings, curve: LrCurve) -> TrainSettings:
     """The settings with the learning rate that suits their schedule.
 
-    One-cycle rises to max_lr, triangular cycles between base_lr and max_lr, and all others start
-    at the suggestion. Raises NoUsableRate when the loss has no usable valley.
+    One-cycle rises to max_lr, triangular cycles between base_lr and max_lr, all others start at the
+    suggestion, and rates listed per epoch are scaled to it. Raises NoUsableRate when the loss has
+    no usable valley.
     """
     if curve.suggestion is None or curve.max_lr is None or curve.base_lr is None:
         raise NoUsableRate(f"train.lr = 'auto': {curve.verdict} Or set train.lr to a number.")
@@ -102,7 +104,7 @@ def with_found_rate(settings: TrainSettings, curve: LrCurve) -> TrainSettings:
         schedule = schedule.model_copy(update={"base": curve.base_lr / curve.max_lr})
     cyclical = schedule.type in ("one_cycle", "triangular")
     lr = curve.max_lr if cyclical else curve.suggestion
-    return settings.model_copy(update={"lr": lr, "schedule": schedule})
+    return with_peak(settings.model_copy(update={"schedule": schedule}), lr)
 
 
 def _one_test(net: nn.Module, setup: TrainingSetup, lrs: Losses) -> Losses:

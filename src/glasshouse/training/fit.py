@@ -67,7 +67,7 @@ def train_classifier(
     require_type(settings, TrainSettings, "settings such as TrainSettings(epochs=3)")
     require_type(augment, AugmentSettings, "augment such as AugmentSettings(rotation_range=15)")
     if rate is not None:
-        require_rate(rate)
+        require_rate(rate, settings)
     untrained = untrained_classifier(net, splits, seed=settings.seed)
     setup = TrainingSetup(
         splits.train,

@@ -51,7 +51,7 @@ from glasshouse.training.own_parts import (
 from glasshouse.training.precision import choose_precision
 from glasshouse.training.process_group import ALONE, ProcessGroup
 from glasshouse.training.results import Counted, StepResult, when_read
-from glasshouse.training.schedules import Rate, rate_of
+from glasshouse.training.schedules import Rate, rate_of, with_peak
 from glasshouse.training.seeding import in_threads_of, seeded
 from glasshouse.training.shard_sum import backward_of_shards
 from glasshouse.training.state import (
@@ -275,7 +275,7 @@ def _require_effect(setup: TrainingSetup) -> None:
 def _with_own_rate(settings: TrainSettings, state: TrainingState) -> TrainSettings:
     """The settings with the learning rate that an own optimizer brought along."""
     peak = own_rate(state.optimizer)
-    return settings if peak is None else settings.model_copy(update={"lr": peak})
+    return settings if peak is None else with_peak(settings, peak)
 
 
 def _batch_source(

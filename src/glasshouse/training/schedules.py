@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions of the position in the run.
 
 Every curve maps (settings, epoch, epochs) to a factor of the peak learning rate, where epoch is the
-number of completed epochs, a float from 0 to epochs.
+number of completed epochs, a float from 0 to epochs. Rates that are listed are rates themselves.
 """
 
 import inspect
@@ -31,9 +31,10 @@ class EveryStep:
 Rate = Callable[[int], float] | Callable[[int, float], float] | EveryStep
 
 
-def require_rate(rate: object) -> None:
-    """Raise UsageError for anything but a `Rate`."""
+def require_rate(rate: object, settings: TrainSettings) -> None:
+    """Raise UsageError for anything but a `Rate`, and for settings that it leaves no effect."""
     if isinstance(rate, EveryStep) or (callable(rate) and _takes(rate, 1) | _takes(rate, 2)):
+        _require_effect(rate, settings)
         return
     if callable(rate):
         raise UsageError(
@@ -44,6 +45,19 @@ def require_rate(rate: object) -> None:
         f"rate: expected a function of the epoch, received {rate!r}; a constant rate is a setting: "
         f"TrainSettings(lr={rate!r})"
     )
+
+
+def _require_effect(rate: Rate, settings: TrainSettings) -> None:
+    if settings.warmup_epochs:
+        raise UsageError(
+            "warmup_epochs has no effect beside rate, which says the learning rate of every epoch: "
+            "leave it out, and let the function return smaller rates at first"
+        )
+    if settings.lr == "auto" and (isinstance(rate, EveryStep) or not _takes(rate, 2)):
+        raise UsageError(
+            "lr='auto' has no effect beside rate, which says the learning rate of every epoch: "
+            "leave one of them out, or let the function take (epoch, lr), the rate before as well"
+        )
 
 
 def rate_of(rate: Rate | None, settings: TrainSettings) -> Callable[[float], float]:
@@ -107,6 +121,16 @@ def learning_rate(settings: TrainSettings, epoch: float) -> float:
     return settings.peak_lr * curve(settings.schedule, epoch - warmup, length)
 
 
+def with_peak(settings: TrainSettings, lr: float) -> TrainSettings:
+    """The settings with another peak learning rate, to which listed rates are scaled."""
+    schedule = settings.schedule
+    if schedule.type == "per_epoch":
+        highest = max(schedule.rates)
+        rates = tuple(lr if rate == highest else lr * rate / highest for rate in schedule.rates)
+        schedule = schedule.model_copy(update={"rates": rates})
+    return settings.model_copy(update={"lr": lr, "schedule": schedule})
+
+
 def depends_on_epochs(schedule: settings.Schedule) -> bool:
     """Whether more epochs would change the learning rates of the first ones."""
     if isinstance(schedule, settings.Triangular):
@@ -117,7 +141,7 @@ def depends_on_epochs(schedule: settings.Schedule) -> bool:
 
 def fitted_to(train: TrainSettings, epochs: int) -> TrainSettings:
     """The schedule stretched to another number of epochs; a constant one becomes a cosine."""
-    ratio, schedule = epochs / train.epochs, train.schedule
+    ratio, schedule, peak = epochs / train.epochs, train.schedule, train.lr
     fitted: settings.Schedule = schedule
     if isinstance(schedule, settings.Constant):
         fitted = settings.Cosine()
@@ -129,8 +153,9 @@ def fitted_to(train: TrainSettings, epochs: int) -> TrainSettings:
         last = len(schedule.rates) - 1
         rates = tuple(schedule.rates[min(int(i / ratio), last)] for i in range(epochs))
         fitted = schedule.model_copy(update={"rates": rates})
-    warmup = train.warmup_epochs * ratio
-    return train.model_copy(update={"epochs": epochs, "schedule": fitted, "warmup_epochs": warmup})
+        peak = peak if peak == "auto" else max(rates)  # the highest may be left out
+    changed = {"epochs": epochs, "lr": peak, "schedule": fitted}
+    return train.model_copy(update={**changed, "warmup_epochs": train.warmup_epochs * ratio})
 
 
 def _constant(schedule: settings.Constant, epoch: float, epochs: float) -> float:

@@ -25,7 +25,7 @@ SMALL = ("train.batch_size=32", "data.train_limit=96", "train.precision=fp32", "
 ALLOWED = (
     "train.schedule={type='constant'}",
     "train.schedule={type='step', every=1}",
-    "train.schedule={type='per_epoch', rates=[0.01, 0.003, 0.001]}",
+    "train.schedule={type='per_epoch', rates=[0.001, 0.0003, 0.0001]}",
     "train.schedule={type='triangular', cycle=1.5, halve=true}",
 )
 REFUSED = {

@@ -60,7 +60,7 @@ def show_finder(workbench: Workbench, plan: TrainingPlan) -> None:
             progress.text = ""
             running.clear()
         with found:
-            _result(plan, curve)
+            _result(plan, curve, recipe.train.schedule.type)
 
     find.on_click(make)
 
@@ -127,16 +127,20 @@ async def _follow(
     return "".join(lines)
 
 
-def _result(plan: TrainingPlan, curve: dict[str, Any]) -> None:
+def _result(plan: TrainingPlan, curve: dict[str, Any], schedule: str) -> None:
     echart(finder_options(curve), f"Loss over learning rate. {curve['verdict']}", "gh-short")
     lr = recommended_rate(curve)
     if lr is None:
         text(f"No recommendation: {curve['verdict']}.", "p", "gh-quiet")
         return
+    # Rates that are listed are scaled to the one that is found; a number has to be one of them.
+    is_listed = schedule == "per_epoch"
+    value = "auto" if is_listed else rate(lr)
     with box("gh-row gh-recommended"):
         text(f"Recommended: {rate(lr)}", "strong")
-        button(f"Use {rate(lr)}", "check", main=True).on_click(lambda: _use(plan, lr))
-    text("for this schedule, as train.lr = auto would choose it", "p", "gh-help")
+        button(f"Use {value}", "check", main=True).on_click(lambda: _use(plan, value))
+    why = "the highest of the listed rates" if is_listed else "for this schedule"
+    text(f"{why}, as train.lr = auto would choose it", "p", "gh-help")
 
 
 def recommended_rate(curve: dict[str, Any]) -> float | None:
@@ -145,9 +149,9 @@ def recommended_rate(curve: dict[str, Any]) -> float | None:
     return found
 
 
-def _use(plan: TrainingPlan, lr: float) -> None:
-    plan.form.fields["train.lr"].value = rate(lr)
-    ui.notify(f"Learning rate set to {rate(lr)}.")
+def _use(plan: TrainingPlan, value: str) -> None:
+    plan.form.fields["train.lr"].value = value
+    ui.notify(f"Learning rate set to {value}.")
 
 
 def finder_options(curve: dict[str, Any]) -> Options:
