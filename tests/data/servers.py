@@ -36,8 +36,17 @@ def serving(files: Files) -> Iterator[str]:
 
 
 @contextmanager
-def serving_folder(folder: Path, asked: Counter[tuple[str, str]]) -> Iterator[str]:
-    """The address of Python's own server of a folder; asked: counts (method, path)."""
+def serving_folder(
+    folder: Path,
+    asked: Counter[tuple[str, str]],
+    failing: Counter[str] | None = None,
+    status: int = 503,
+) -> Iterator[str]:
+    """The address of Python's own server of a folder; asked: counts (method, path).
+
+    failing: how many more requests of a path are answered with the status.
+    """
+    left = Counter[str]() if failing is None else failing
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def __init__(self, *arguments: Any) -> None:
@@ -46,6 +55,11 @@ def serving_folder(folder: Path, asked: Counter[tuple[str, str]]) -> Iterator[st
         def send_head(self) -> Any:
             with lock:
                 asked[self.command, self.path] += 1
+                is_failing = left[self.path] > 0
+                left[self.path] -= is_failing
+            if is_failing:
+                self.send_error(status)
+                return None
             return super().send_head()
 
         def log_message(self, *arguments: object) -> None:
@@ -78,7 +92,7 @@ def _answer(handler: http.server.BaseHTTPRequestHandler, files: Files) -> None:
         handler.send_error(404)
         return
     start = int(wanted[6:].rstrip("-")) if wanted and files.ranges else 0
-    if start >= len(content):
+    if start and start >= len(content):
         handler.send_error(416)
         return
     handler.send_response(206 if start else 200)

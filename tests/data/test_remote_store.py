@@ -163,6 +163,28 @@ def test_a_file_is_itself_and_a_folder_is_what_is_below_it() -> None:
         named("s3://b/none", info=lambda path: {"type": "directory"}, find=find)
 
 
+def test_where_the_client_passes_over_folders_that_it_cannot_list_each_is_listed() -> None:
+    lists = {
+        "b/data": [("b/data", "directory"), ("b/data/ant", "directory"), ("b/data/x", "file")],
+        "b/data/ant": [("b/data/ant/1.png", "file")],
+    }
+    broken: list[Exception] = [TimeoutError("busy"), OSError(5, "busy")]
+
+    def ls(self: object, path: str, detail: bool = True) -> list[dict[str, object]]:
+        if path == "b/data/ant" and broken:
+            raise broken.pop()
+        return [{"name": name, "type": kind, "size": 1} for name, kind in lists[path]]
+
+    base = importlib.import_module("fsspec").AbstractFileSystem
+    store = store_of("hdfs://b/data")
+    store._fs = type("Client", (base,), {"ls": ls, "cachable": False})()
+    assert [file.name for file in store._below("b/data")] == ["x", "ant/1.png"]
+    assert waited(store) == [0.25, 0.5]
+    broken += [PermissionError("closed")]
+    with pytest.raises(DataError, match="access was refused: closed"):
+        store._below("b/data")
+
+
 def test_a_web_server_is_asked_at_a_slash_and_for_each_file() -> None:
     def find(start: str, detail: bool) -> dict[str, Any]:
         assert start == "h/data/"

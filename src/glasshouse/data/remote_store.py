@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -103,13 +104,15 @@ class RemoteStore:
             if info["type"] == "file":
                 return [_file(info["name"], root.rpartition("/")[2], info)]
         elif self.address.endswith((".parquet", ".tar")):
-            return [_file(self.address, unquote(root.rpartition("/")[2]), self._fs.info(root))]
+            return [_file(self.address, unquote(root.rpartition("/")[2]), self._asked(root))]
         return self._below(root)
 
     def _below(self, root: str) -> list[RemoteFile]:
         # A web server lists a folder at the address that ends in a slash only.
         start = f"{root}/" if self.protocol in _WEB else root
-        found: Mapping[str, Any] = self._fs.find(start, detail=True)
+        found: Mapping[str, Any] = (
+            self._walked(start) if _omits_failures(self._fs) else self._fs.find(start, detail=True)
+        )
         files = {path: info for path, info in found.items() if not path.endswith("/")}
         if self.protocol in _WEB:
             files = self._with_versions([path for path in files if not set("?#") & set(path)])
@@ -118,13 +121,54 @@ class RemoteStore:
             names = {path: unquote(name) for path, name in names.items()}
         return [_file(path, names[path], info) for path, info in files.items()]
 
+    def _walked(self, start: str) -> dict[str, Any]:
+        """What is below a folder, one list after the other; raises where one cannot be read."""
+        found: dict[str, Any] = {}
+        folders, seen = [start], {start.rstrip("/")}
+        while folders:
+            folder = folders.pop()
+            # Once the first has been listed, the place is there.
+            attempts = _LISTING_ATTEMPTS if folder == start else _ATTEMPTS
+            for info in self._patiently(partial(self._listed, folder), attempts):
+                path = info["name"]
+                if info["type"] != "directory":
+                    found[path] = info
+                elif path.rstrip("/") not in seen and self._is_below(path):
+                    seen.add(path.rstrip("/"))
+                    folders.append(path)
+        return found
+
+    def _listed(self, folder: str) -> list[Any]:
+        try:
+            return list(self._fs.ls(folder, detail=True))
+        except FileNotFoundError as error:
+            # Of an empty page, fsspec asks again without the slash, where few servers answer.
+            again = folder.rstrip("/")
+            if self.protocol in _WEB and again != folder and error.args == (again,):
+                return []
+            raise
+
+    def _is_below(self, path: str) -> bool:
+        """Whether a folder is one of its own: a page may have links to itself, also sorted."""
+        is_itself = path.rstrip("/").endswith(("/.", "/.."))
+        return self.protocol not in _WEB or not (is_itself or set("?#") & set(path))
+
     def _with_versions(self, paths: Sequence[str]) -> dict[str, Any]:
         """What a web server says of each file: its page with the listing has neither."""
         with ThreadPoolExecutor(THREADS) as pool:
             return dict(zip(paths, pool.map(self._info, paths), strict=True))
 
     def _info(self, path: str) -> Any:
-        return self._patiently(lambda: self._fs.info(path), _ATTEMPTS)
+        return self._patiently(partial(self._asked, path), _ATTEMPTS)
+
+    def _asked(self, path: str) -> Any:
+        try:
+            return self._fs.info(path)
+        except FileNotFoundError as error:
+            # Whatever a web server answers, fsspec calls the file missing, and keeps the cause.
+            if self.protocol in _WEB and isinstance(error.__cause__, Exception):
+                raise error.__cause__ from None
+            raise
 
     def _patiently(self, call: Callable[[], T], attempts: int) -> T:
         """The result of a call that is tried again, after longer and longer, while that may help.
@@ -159,6 +203,14 @@ def require_protocol(address: str) -> None:
         registry.get_filesystem_class(protocol)
     except ImportError:
         raise missing_package(address, protocol) from None
+
+
+def _omits_failures(fs: Any) -> bool:
+    """Whether a client finds files as fsspec does by default: without those of unread folders."""
+    spec, asyn = (importlib.import_module(f"fsspec.{name}") for name in ("spec", "asyn"))
+    default = spec.AbstractFileSystem.find, asyn.AsyncFileSystem._find
+    own = getattr(type(fs), "find", None), getattr(type(fs), "_find", default[1])
+    return own == default
 
 
 def _file(path: str, name: str, info: Mapping[str, Any]) -> RemoteFile:
