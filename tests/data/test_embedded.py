@@ -1,12 +1,19 @@
 """Where embedded images are read from, in which order, and which of them are a sample."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from glasshouse.data.decode import MAX_FILE_BYTES
-from glasshouse.data.embedded import ParquetCell, TarMember, reading_order, sampled
-from glasshouse.errors import BadImage
+from glasshouse.data.embedded import (
+    ParquetCell,
+    TarMember,
+    container_stamp,
+    reading_order,
+    sampled,
+)
+from glasshouse.errors import BadImage, DataError
 
 
 def cell(container: str, group: int, row: int) -> ParquetCell:
@@ -34,6 +41,22 @@ def test_a_tar_member_may_be_of_the_most_bytes_of_a_file(
     tar.write_bytes(b"0123456789")
     monkeypatch.setattr("glasshouse.data.embedded.MAX_FILE_BYTES", 4)
     assert TarMember(tar, "x.png", 0, 4).read() == b"0123"
+
+
+def test_an_image_is_read_of_the_container_that_was_listed(tmp_path: Path) -> None:
+    tar = tmp_path / "a.tar"
+    tar.write_bytes(b"0123456789")
+    stamp = container_stamp(tar.stat())
+    member = TarMember(tar, "x.png", 3, 4, stamp=stamp)
+    assert member.read() == b"3456" and member.stat() == tar.stat()
+    assert member == TarMember(tar, "x.png", 3, 4), "a stamp is no part of what it is"
+    os.utime(tar, ns=(stamp[1], stamp[1] + 1))
+    for look in (member.read, member.open, member.stat):
+        with pytest.raises(
+            DataError, match=r"a\.tar changed while it was read: repeat the command"
+        ):
+            look()
+    assert TarMember(tar, "x.png", 3, 4).read() == b"3456"
 
 
 def test_cells_are_read_by_container_group_and_row_and_plain_files_as_listed() -> None:

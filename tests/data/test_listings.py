@@ -8,6 +8,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from glasshouse.data.file_splits import load_files
 from glasshouse.data.images import Splits
 from glasshouse.data.listings import list_source
 from glasshouse.data.shards import as_shards
@@ -201,6 +202,42 @@ def test_a_second_time_nothing_is_decoded(
     write_tar(paths[1], dict(list(images.items())[5:]))
     with pytest.raises(TypeError):
         loaded(paths[1])
+
+
+@pytest.mark.parametrize("write", [write_tar, write_parquet], ids=["tar", "parquet"])
+def test_a_shard_that_is_replaced_after_its_labels_were_read_is_an_error(
+    write: Any, tmp_path: Path, images: dict[str, bytes]
+) -> None:
+    path = tmp_path / ("a.tar" if write is write_tar else "a.parquet")
+    # Of the same size, in other places.
+    other = dict(zip(images, reversed(images.values()), strict=True))
+    for is_moved, is_cached in ((False, False), (True, False), (False, True), (True, True)):
+        listing = list_source(write(path, images))
+        if is_moved:
+            write(path.with_name("new"), other).replace(path)
+        else:
+            write(path, other)
+        if is_cached:
+            loaded(path)
+        words = f"{path} changed while it was read: repeat the command"
+        with pytest.raises(DataError, match=words):
+            load_files(listing, SETTINGS)
+        with pytest.raises(DataError, match=words):
+            listing.paths[0].open()
+        assert len(loaded(path).train)
+
+
+def test_a_remote_shard_that_is_replaced_is_named_by_its_address(
+    tmp_path: Path, images: dict[str, bytes]
+) -> None:
+    address = "memory://replaced/a.tar"
+    fs = fsspec.filesystem("memory")
+    fs.put(str(write_tar(tmp_path / "a.tar", images)), "/replaced/a.tar")
+    listing = list_source(address)
+    fs.put(str(write_tar(tmp_path / "a.tar", part(images, 0, 2))), "/replaced/a.tar")
+    list_source(address)
+    with pytest.raises(DataError, match=r"^memory://replaced/a\.tar.* changed while it was read"):
+        load_files(listing, SETTINGS)
 
 
 def test_damaged_images_in_shards_are_named(tmp_path: Path, images: dict[str, bytes]) -> None:

@@ -2,6 +2,9 @@
 
 They have the few methods of a path that readers of image files use, and are read in the process
 that decodes nothing: the bytes, not the place, are then passed to a decoder.
+
+Labels are read when a container is listed, and images later: one that was replaced in between would
+have other images in the same places. Each image therefore knows the stamp of its container.
 """
 
 import importlib
@@ -9,14 +12,15 @@ import io
 import os
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
 from glasshouse.data.decode import MAX_FILE_BYTES
 from glasshouse.data.parquet_pages import rows_at_once
-from glasshouse.errors import BadImage
+from glasshouse.errors import BadImage, DataError
 
 # Rows of a Parquet file that are unpacked at once, if they are not large; two such blocks are kept.
 _ROWS_AT_ONCE = 32
@@ -25,13 +29,19 @@ _OPEN_READERS = 2
 _READ_AHEAD_BYTES = 1 << 20
 _GROUPS_SAMPLED = 20
 
+Stamp = tuple[int, int, int]
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedImage:
-    """An image in a container; name: what it is called there."""
+    """An image in a container; name: what it is called there.
+
+    stamp: that of the container when it was listed, where it is to be compared.
+    """
 
     container: Path
     name: str
+    stamp: Stamp | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.container}/{self.name}"
@@ -44,8 +54,11 @@ class EmbeddedImage:
         return self.container.absolute() / self.name
 
     def stat(self) -> os.stat_result:
-        """Of the container: an image in it changes only when that is written anew."""
-        return self.container.stat()
+        """Of the container: an image in it changes only when that is written anew.
+
+        Raises DataError where it is no longer the one that was listed.
+        """
+        return self._unchanged(self.container.stat())
 
     def is_file(self) -> bool:
         """Whether the container is there."""
@@ -56,8 +69,16 @@ class EmbeddedImage:
         return io.BytesIO(self.read())
 
     def read(self) -> bytes:
-        """The bytes of the image; raises BadImage."""
+        """The bytes of the image; raises BadImage, and DataError as `stat` does."""
         raise NotImplementedError
+
+    def _unchanged(self, status: os.stat_result) -> os.stat_result:
+        if self.stamp not in (None, container_stamp(status)):
+            raise DataError(
+                f"{self.container} changed while it was read: repeat the command when it is "
+                "complete"
+            )
+        return status
 
     @property
     def place(self) -> tuple[int, ...]:
@@ -79,7 +100,10 @@ class TarMember(EmbeddedImage):
         try:
             with self.container.open("rb") as file:
                 file.seek(self.offset)
-                return file.read(self.size)
+                data = file.read(self.size)
+                # Afterwards: of what was open, so nothing else can have been read.
+                self._unchanged(os.fstat(file.fileno()))
+                return data
         except OSError as error:
             raise BadImage(str(self), f"cannot be read: {error.strerror}") from error
 
@@ -104,9 +128,14 @@ class ParquetCell(EmbeddedImage):
         """Its bytes; fast where cells are read in the order in which they are stored."""
         try:
             data = _reader(self).row(self.row)
+            # Afterwards: pyarrow opens the file by its name, at the first of its rows.
+            status = self.container.stat()
         # pyarrow raises errors of many classes that have no base class in common.
         except Exception as error:
+            with suppress(OSError):
+                self.stat()
             raise BadImage(str(self), f"cannot be read from its Parquet file: {error}") from error
+        self._unchanged(status)
         if not data:
             raise BadImage(str(self), "the cell has no bytes")
         return data
@@ -118,6 +147,14 @@ class ParquetCell(EmbeddedImage):
 
 
 ImageFile = Path | EmbeddedImage
+
+
+def container_stamp(status: os.stat_result) -> Stamp:
+    """What changes with the content of a container: its size and both times.
+
+    Without the inode, for which some network file systems have another number at each look.
+    """
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def reading_order(files: Sequence[ImageFile]) -> list[int]:
@@ -184,14 +221,14 @@ class _CellReader:
                 yield [value and value[part] for value in values] if part else values
 
 
-_readers: dict[tuple[Path, float, int, str], _CellReader] = {}
+_readers: dict[tuple[Path, Stamp, int, str], _CellReader] = {}
 _readers_lock = threading.Lock()
 
 
 def _reader(cell: ParquetCell) -> _CellReader:
     """The reader of the cell's group of rows: of those in use, the last few are kept."""
-    changed = cell.container.stat().st_mtime_ns
-    key = (cell.container, changed, cell.group, cell.column)
+    stamp = cell.stamp or container_stamp(cell.stat())
+    key = (cell.container, stamp, cell.group, cell.column)
     with _readers_lock:
         found = _readers.pop(key, None) or _CellReader(cell)
         _readers[key] = found

@@ -267,7 +267,12 @@ def _decode(
     order = np.concatenate(list(positions.values()))  # the splits one after the other
     paths = [listing.paths[number] for number in order]
     made_from = None if listing.copy is None else listing.copy.address
-    cached = cached_images(paths, fitting, progress=progress, made_from=made_from)
+    try:
+        cached = cached_images(paths, fitting, progress=progress, made_from=made_from)
+    except DataError as error:
+        if listing.copy is None:
+            raise
+        raise DataError(listing.copy.shown(str(error))) from error
     bad_files = tuple(sorted(set(_at_source(listing, cached.bad_files)), key=lambda b: b.path))
     if bad_files and settings.on_bad_file == "error":
         raise _bad_files(bad_files, len(paths))

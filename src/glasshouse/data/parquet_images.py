@@ -13,7 +13,7 @@ import numpy as np
 from glasshouse.data.class_folders import SPLIT_FOLDERS
 from glasshouse.data.class_names import Classes, is_missing, list_classes, normal_name
 from glasshouse.data.dataset_labels import are_vectors
-from glasshouse.data.embedded import ParquetCell
+from glasshouse.data.embedded import ParquetCell, Stamp, container_stamp
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.data.parquet_columns import ImageColumns, image_candidates, image_columns
 from glasshouse.data.parquet_pages import rows_at_once
@@ -98,6 +98,8 @@ def _read(shards: Sequence[Shard], origin: Path) -> tuple[ImageColumns, list[_Ro
     columns: ImageColumns | None = None
     rows: list[_Row] = []
     for shard in shards:
+        # First: what is opened then is this, or is noticed to be something else when it is read.
+        stamp = _stamp(shard.path)
         content = _opened(shard.path)
         found = image_columns(shard.path, content.schema_arrow)
         if columns is not None and found != columns:
@@ -106,14 +108,13 @@ def _read(shards: Sequence[Shard], origin: Path) -> tuple[ImageColumns, list[_Ro
                 f"data set; name one of the folders or files of {origin}"
             )
         columns = found
-        size = shard.path.stat().st_size
-        if content.metadata.num_rows > size:
+        if content.metadata.num_rows > stamp[0]:
             raise DataError(
-                f"{shard.path} declares {content.metadata.num_rows:,} rows in {size:,} bytes: "
+                f"{shard.path} declares {content.metadata.num_rows:,} rows in {stamp[0]:,} bytes: "
                 "expected an image in each row. Copy or write it again."
             )
         try:
-            rows += _rows(shard, content, found)
+            rows += _rows(shard, content, found, stamp)
         except DataError:
             raise
         except Exception as error:
@@ -123,14 +124,21 @@ def _read(shards: Sequence[Shard], origin: Path) -> tuple[ImageColumns, list[_Ro
     return columns, rows
 
 
-def _rows(shard: Shard, content: Any, columns: ImageColumns) -> Iterator[_Row]:
+def _stamp(path: Path) -> Stamp:
+    try:
+        return container_stamp(path.stat())
+    except OSError as error:
+        raise _damaged(path, error) from error
+
+
+def _rows(shard: Shard, content: Any, columns: ImageColumns, stamp: Stamp) -> Iterator[_Row]:
     before = 0
     for group in range(content.num_row_groups):
         # Without the bytes, which are by far the most.
         row = 0
         for path, split, label in _cells(shard, content, group, columns):
             name = f"row {before + row + 1}" + (f" ({path:.{_MOST_PATH}})" if path else "")
-            cell = ParquetCell(shard.path, name, group, row, columns.image)
+            cell = ParquetCell(shard.path, name, group, row, columns.image, stamp=stamp)
             yield _Row(cell, shard, _split(split, cell) if split else shard.split, path, label)
             row += 1
         before += row

@@ -1,5 +1,6 @@
 """Tar shards, as WebDataset writes them: images with a .cls of the same name, or class folders."""
 
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 from glasshouse.data.class_folders import SPLIT_FOLDERS, is_image_name, like_splits
 from glasshouse.data.class_names import is_missing, list_classes
-from glasshouse.data.embedded import TarMember
+from glasshouse.data.embedded import TarMember, container_stamp
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.data.shards import Shard, is_visible
 from glasshouse.errors import DataError
@@ -96,7 +97,8 @@ def _contents(shard: Shard, links: list[str]) -> Iterator[tuple[TarMember, str |
     """
     seen: dict[str, tuple[TarMember, str | None]] = {}
     try:
-        with tarfile.open(shard.path, "r:") as archive:
+        with shard.path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            stamp = container_stamp(os.fstat(file.fileno()))
             for info in archive:
                 # The library remembers every member otherwise, of millions.
                 archive.members = []  # type: ignore[attr-defined]
@@ -105,7 +107,8 @@ def _contents(shard: Shard, links: list[str]) -> Iterator[tuple[TarMember, str |
                 if not is_visible(name) or not (is_image or name.lower().endswith(".cls")):
                     continue
                 if info.isreg():
-                    member = TarMember(shard.path, name, info.offset_data, info.size)
+                    place = (info.offset_data, info.size)
+                    member = TarMember(shard.path, name, *place, stamp=stamp)
                     content = None if is_image else archive.extractfile(info)
                     seen[name] = member, None if content is None else _label(shard, member, content)
                 elif info.islnk() and (first := seen.get(info.linkname.removeprefix("./"))):
