@@ -77,6 +77,33 @@ def test_shards_are_in_the_order_of_their_names_and_those_of_no_split_are_noted(
     )
 
 
+def test_splits_within_names_are_used_where_each_name_has_one_of_several() -> None:
+    def splits(*names: str) -> tuple[dict[str, str | None], tuple[str, ...]]:
+        used, notes = as_shards([Path(name) for name in names], names, "here")
+        return {shard.name: shard.split for shard in used}, notes
+
+    train, validation = "imagenet1k-train-0000.tar", "imagenet1k-validation-00.tar"
+    assert splits(train, validation) == ({train: "train", validation: "validation"}, ())
+    one = ("x/a.test.1.tar", "x/a_val_2.tar")
+    assert splits(*one) == ({one[0]: "test", one[1]: "validation"}, ())
+    # A word that all have may be part of the name of the data set.
+    assert splits("my-test-1.tar", "my-test-2.tar")[1] == ()
+    assert set(splits("my-test-1.tar", "my-test-2.tar")[0].values()) == {None}
+    assert set(splits("a-training.tar", "b-trainer.tar")[0].values()) == {None}
+    for others in (["imagenet1k-extra.tar"], ["a-train-val.tar", validation]):
+        found, (note,) = splits(train, *others)
+        assert set(found.values()) == {None} and len(found) == 1 + len(others)
+        assert note.endswith("begin each name with its split, as in train-0000.tar.")
+    note = splits(train, "imagenet1k-extra.tar")[1][0]
+    assert note == (
+        "1 of 2 file names has a word for a split (imagenet1k-train-0000.tar), but not each has "
+        "exactly one, so that all files are read as one set. If they are splits, begin each name "
+        "with its split, as in train-0000.tar."
+    )
+    # What a name begins with comes first.
+    assert splits("train-val.tar", "a-test.tar")[0] == {"train-val.tar": "train"}
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -75,21 +75,51 @@ def as_shards(
     """Shards with the splits in their names, and notes on those that are left out.
 
     train-00000-of-00010.parquet, and any file in a folder named train, belong to the training
-    split. Where some have a split, those without are left out. Raises DataError where the shards of
-    one split are in several folders, which may be different versions of the same images.
+    split. Where some have a split, those without are left out; where none has, and the words of
+    every name have one, as in flowers-train-00.tar, it is that. Raises DataError where the shards
+    of one split are in several folders, which may be different versions of the same images.
     """
     found = [Shard(p, n, _split_of(n)) for p, n in sorted(zip(paths, names, strict=True))]
+    notes: tuple[str, ...] = ()
+    if not any(shard.split for shard in found):
+        found, notes = _with_inner_splits(found)
     used = [shard for shard in found if shard.split] or found
     _require_one_version(used, origin)
-    left = [shard.name for shard in found if shard not in used]
+    left = [shard.name for shard in found if not shard.split] if len(used) < len(found) else []
     if not left:
-        return tuple(used), ()
+        return tuple(used), notes
     verb = "was" if len(left) == 1 else "were"
     note = (
         f"{pluralize(len(left), 'file')} that {'is' if len(left) == 1 else 'are'} of no split "
         f"{verb} left out: {first_of(left, _SHOWN)}."
     )
     return tuple(used), (note,)
+
+
+def _with_inner_splits(shards: list[Shard]) -> tuple[list[Shard], tuple[str, ...]]:
+    """The shards with the splits within their names, where each name has one of several.
+
+    Else unchanged, with a note where the names of some have words for splits.
+    """
+    inner = {shard.name: _inner_splits(shard.name) for shard in shards}
+    several = set[SplitName]().union(*inner.values())
+    if len(several) > 1 and all(len(splits) == 1 for splits in inner.values()):
+        return [replace(shard, split=min(inner[shard.name])) for shard in shards], ()
+    named = [name for name, splits in inner.items() if splits]
+    if not named or (len(several) == 1 and len(named) == len(shards)):
+        return shards, ()
+    verb = "has" if len(named) == 1 else "have"
+    return shards, (
+        f"{len(named):,} of {len(shards):,} file names {verb} a word for a split "
+        f"({first_of(named, _SHOWN)}), but not each has exactly one, so that all files are read as "
+        "one set. If they are splits, begin each name with its split, as in train-0000"
+        f"{PurePosixPath(named[0]).suffix}.",
+    )
+
+
+def _inner_splits(name: str) -> set[SplitName]:
+    words = re.split(r"[-_.]", PurePosixPath(name).stem.lower())
+    return {SPLIT_FOLDERS[word] for word in words if word in SPLIT_FOLDERS}
 
 
 def _require_one_version(shards: Sequence[Shard], origin: object) -> None:
