@@ -24,7 +24,9 @@ from glasshouse.storage import (
     read_tensors,
     read_text,
     remove_unfinished,
+    replace_folder,
     require_disk_space,
+    restore_folder,
     sha256_of_bytes,
     sha256_of_file,
     tensors_to_bytes,
@@ -246,6 +248,33 @@ def test_the_folders_are_those_of_the_environment_or_of_the_user(
         monkeypatch.delenv(name)
         assert folder() == usual
         assert usual.is_absolute() and "glasshouse" in usual.parts
+
+
+def test_a_folder_that_was_set_aside_comes_back_and_one_that_is_replaced_goes(
+    tmp_path: Path,
+) -> None:
+    def make(name: str) -> None:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "of").write_text(name)
+
+    def left() -> dict[str, str]:
+        return {path.name: (path / "of").read_text() for path in tmp_path.iterdir()}
+
+    restore_folder(tmp_path / "none")
+    make(".run.replaced")
+    restore_folder(tmp_path / "run")
+    assert left() == {"run": ".run.replaced"}
+    make(".run.incoming")
+    restore_folder(tmp_path / "run")
+    assert left() == {"run": ".run.replaced", ".run.incoming": ".run.incoming"}
+    replace_folder(tmp_path / "run")
+    assert left() == {"run": ".run.incoming"}
+    # As one of several seeds, of which only the folder around them is named.
+    shutil.rmtree(tmp_path / "run")
+    make(".seed-1.replaced")
+    make(".seed-1.incoming")
+    restore_folder(tmp_path)
+    assert left() == {"seed-1": ".seed-1.incoming"}
 
 
 def test_a_folder_that_is_called_like_a_piece_is_kept(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from glasshouse.errors import StorageError
 
 # How a file is called until it is whole: its name, the process and the thread.
 TEMPORARY = re.compile(r"\..+\.\d+-\d+")
+# What is added to the name of a folder while another takes its place.
+_REPLACED = ".replaced"
 
 if TYPE_CHECKING:  # torch takes seconds to import, and most commands that touch files need none
     from numpy.typing import NDArray
@@ -77,6 +79,48 @@ def remove_unfinished(folder: Path) -> None:
         if TEMPORARY.fullmatch(path.name):
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def incoming_folder(folder: Path) -> Path:
+    """Where the files of a folder are written until `replace_folder` puts them in its place."""
+    return _beside(folder, ".incoming")
+
+
+def replace_folder(folder: Path) -> None:
+    """Put its incoming folder, which is whole, in the place of a folder that may exist.
+
+    Whatever ends this process, either of them is there, or `restore_folder` brings one back.
+    """
+    old, whole = _beside(folder, _REPLACED), folder.resolve()
+    shutil.rmtree(old, ignore_errors=True)
+    if whole.exists():
+        whole.rename(old)
+    incoming_folder(folder).rename(whole)
+    # Otherwise a power failure could leave neither.
+    _sync_folder(whole.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def restore_folder(folder: Path) -> None:
+    """Finish the replacement of a folder, or of one in it, by a process that was killed."""
+    for old in (_beside(folder, _REPLACED), *folder.glob(f".*{_REPLACED}")):
+        # Two processes may do the same: what one has moved, the other does not find.
+        with contextlib.suppress(OSError):
+            if old.is_dir():
+                _restore(old, old.with_name(old.name[1:].removesuffix(_REPLACED)))
+
+
+def _beside(folder: Path, ending: str) -> Path:
+    whole = folder.resolve()
+    return whole.parent / f".{whole.name}{ending}"
+
+
+def _restore(old: Path, folder: Path) -> None:
+    if not folder.exists():
+        # It was set aside once the other was whole.
+        incoming = incoming_folder(folder)
+        (incoming if incoming.is_dir() else old).rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

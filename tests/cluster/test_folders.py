@@ -1,5 +1,6 @@
 """Folders that pieces of work leave."""
 
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -43,6 +44,41 @@ def test_elsewhere_files_are_taken_along_and_sent_back(tmp_path: Path) -> None:
     write_files({"of an earlier attempt": b""}, out)
     put_in_place(sent, out)
     assert read_files(out) == sent
+    assert [path.name for path in out.parent.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize("step", ["rmtree", "first rename", "second rename", "last rmtree"])
+def test_a_run_outlives_whoever_is_killed_while_another_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    out = tmp_path / "runs" / "a"
+    old, new = {"recipe.toml": b"old", "x/y": b"old"}, {"recipe.toml": b"new", "x/y": b"new"}
+    write_files(old, out)
+    rename, rmtree, calls = Path.rename, shutil.rmtree, list[str]()
+
+    def killed(name: str, *counts: int) -> bool:
+        calls.append(name)
+        return calls.count(name) in counts
+
+    def rename_unless_killed(self: Path, target: Path) -> Path:
+        if killed("rename", {"first rename": 1, "second rename": 2}.get(step, 0)):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def rmtree_unless_killed(path: Path, **options: bool) -> None:
+        # Those before it find nothing: of what is incoming, and of an older folder.
+        if killed("rmtree", {"rmtree": 1, "last rmtree": 3}.get(step, 0)):
+            (path / "recipe.toml").unlink(missing_ok=True)
+            raise KeyboardInterrupt
+        rmtree(path, ignore_errors=True)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "rename", rename_unless_killed)
+        patched.setattr(shutil, "rmtree", rmtree_unless_killed)
+        put_in_place(new, out)
+    assert read_files(out) == (new if step in ("second rename", "last rmtree") else old)
+    put_in_place(new, out)
+    assert read_files(out) == new
     assert [path.name for path in out.parent.iterdir()] == ["a"]
 
 

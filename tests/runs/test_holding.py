@@ -106,3 +106,14 @@ def test_several_processes_that_choose_a_name_get_different_folders(tmp_path: Pa
     folder = hold_new_folder(tmp_path, "a")
     assert folder.name == "a-5"
     release(folder)
+
+
+def test_a_run_that_was_being_replaced_is_back_before_it_is_looked_at(tmp_path: Path) -> None:
+    run, old = tmp_path / "run", tmp_path / ".run.replaced"
+    for look in (require_not_held, hold):
+        old.mkdir()
+        (old / "recipe.toml").touch()
+        look(run)
+        assert (run / "recipe.toml").is_file() and not old.exists()
+        release(run)
+        run.rename(tmp_path / look.__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from glasshouse.errors import ProcessError
 from glasshouse.file_lock import PathLock
-from glasshouse.storage import write_bytes
+from glasshouse.storage import incoming_folder, replace_folder, restore_folder, write_bytes
 
 Files = Mapping[str, bytes]
 
@@ -76,6 +76,7 @@ def files_to_send(parcel: Parcel, folder: Path) -> Files | None:
 
 def read_files(folder: Path) -> Files:
     """The bytes of all files below a folder by their path in it; empty where there is none."""
+    restore_folder(folder)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
@@ -89,11 +90,11 @@ def write_files(files: Files, folder: Path) -> None:
 
 def put_in_place(files: Files, folder: Path) -> None:
     """Put what a piece has sent back in the place of its folder: all of it, or nothing."""
-    incoming = folder.with_name(f".{folder.name}.incoming")
+    restore_folder(folder)
+    incoming = incoming_folder(folder)
     shutil.rmtree(incoming, ignore_errors=True)
     write_files(files, incoming)
-    shutil.rmtree(folder, ignore_errors=True)
-    incoming.rename(folder)
+    replace_folder(folder)
 
 
 def _wait_until_free(folder: Path) -> None:

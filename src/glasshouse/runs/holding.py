@@ -7,6 +7,7 @@ from pathlib import Path
 from glasshouse.errors import StorageError, UsageError
 from glasshouse.file_lock import PathLock
 from glasshouse.runs.failure import record_failure
+from glasshouse.storage import restore_folder
 
 # Those of this process. The system releases the locks when it ends, however it ends.
 _held: dict[Path, PathLock] = {}
@@ -19,6 +20,7 @@ def hold(folder: Path) -> None:
     """
     if folder.resolve() in _held:
         return
+    restore_folder(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -56,7 +58,11 @@ def remove_if_empty(folder: Path) -> None:
 
 
 def require_not_held(folder: Path) -> None:
-    """Raise UsageError when another process trains into a folder; nothing is made or held."""
+    """Raise UsageError when another process trains into a folder; nothing is made or held.
+
+    A folder that was being replaced when its process was killed is in its place again.
+    """
+    restore_folder(folder)
     if folder.resolve() in _held or not folder.is_dir():
         return
     lock = PathLock(folder)
