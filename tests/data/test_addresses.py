@@ -38,6 +38,14 @@ def test_an_address_is_recorded_in_one_form() -> None:
         "https://hushhush@host/photos",
         "https://host/photos?X-Amz-Signature=hushhush",
         "ftp://user:hushhush@host/photos",
+        "s3://bucket/photos?X-Amz-Signature=hushhush",
+        "abfs://photos@account/x?sv=1&sig=hushhush",
+        "gs://bucket/x.tar?access_token=hushhush",
+        "zip://images::s3://AKIAKEY:hushhush@bucket/all.zip",
+        "zip://images::https://host/all.zip?hushhush",
+        "zip://images::simplecache::https://hushhush@host/all.zip",
+        "https://hushhush@[::1]/photos",
+        "https://[::1]/photos?hushhush",
     ],
 )
 def test_credentials_in_an_address_are_refused_and_not_repeated(address: str) -> None:
@@ -62,6 +70,10 @@ def test_braces_stand_for_numbers_with_zeros_and_for_words() -> None:
         "test-1.tar",
     ]
     assert expanded("plain.tar") == ["plain.tar"]
+    # As a shell does.
+    assert expanded("{01..100}")[::99] == ["001", "100"]
+    assert expanded("{8..010}") == ["008", "009", "010"]
+    assert expanded("{9..10}") == ["9", "10"] and expanded("{0..1}") == ["0", "1"]
     assert expanded("a,b-{0..0}.tar") == ["a,b-0.tar"]
     assert has_braces("x{0..1}") and not has_braces("x")
 
@@ -105,7 +117,8 @@ def test_a_path_is_no_address_and_one_made_of_an_address_is_noticed() -> None:
 @pytest.mark.parametrize(
     "address",
     ["https://host:8080/photos", "s3://bucket", "s3:///photos", "memory://", "memory://a", "s3://b/x?y",
-     "abfs://photos@account.net", "s3://bucket/a:b@c"],
+     "abfs://photos@account.net", "s3://bucket/a:b@c", "s3://b/which?sign=x", "http://[::1]:80/x",
+     "zip://images::s3://bucket/all.zip"],
 )  # fmt: skip
 def test_what_is_no_secret_and_names_a_place_stays(address: str) -> None:
     assert normal_address(address) == address

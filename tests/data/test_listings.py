@@ -487,6 +487,8 @@ def test_addresses_are_sources_by_name(tmp_path: Path) -> None:
         loaded(Path("s3://bucket/flowers"))
     with pytest.raises(UsageError, match="is a table"):
         loaded("memory://remote/table.csv")
+    with pytest.raises(UsageError, match="holds a user name or password"):
+        list_source("https://user:hushhush@host/table.csv")
 
 
 @pytest.mark.parametrize(("count", "end"), [(5, ", e4."), (6, " and 1 more."), (8, " and 3 more.")])

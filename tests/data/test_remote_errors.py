@@ -160,3 +160,5 @@ def test_only_values_of_secret_variables_that_are_long_are_left_out(
     assert without_secrets("12345678 abcdefg harmless") == "*** abcdefg harmless"
     assert without_secrets("s3://a@b/c?d e") == "s3://***@b/c?*** e"
     assert without_secrets("Bearer: x y") == "Bearer *** y"
+    assert without_secrets("/a?sv=1&sig=x&b=2 token='y'") == "/a?sv=1&sig=***&b=2 token='y'"
+    assert without_secrets("zip://a::s3://k:s@b/c?d") == "zip://a::s3://***@b/c?***"

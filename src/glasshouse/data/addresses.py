@@ -13,6 +13,10 @@ _LOST_SLASH = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:[/\\](?![/\\])")
 _WEB = ("http", "https")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
+# Between the addresses of a chain, such as zip://images.zip::s3://bucket/all.zip.
+_CHAIN = re.compile(r"::(?=[A-Za-z][A-Za-z0-9+.-]*://)")
+# A key in a store may have a question mark, but not by chance one of these names after it.
+_SIGNED = re.compile(r"[?&][\w.%-]*(?:sig|signature|token|credential|secret|password)=", re.I)
 _MOST_SHARDS = 100_000
 
 
@@ -37,23 +41,29 @@ def normal_address(address: str) -> str:
     Raises UsageError for credentials in it, which it does not repeat: addresses become part of
     runs, logs and messages.
     """
+    for link in _CHAIN.split(address):
+        _require_no_secret(link)
     protocol, rest = protocol_of(address), address.partition("://")[2]
     authority, _, path = rest.partition("/")
-    user, at, _ = authority.rpartition("@")
+    if protocol in ("file", "local"):
+        raise UsageError(f"{address}: name a local folder or file by its path, without {protocol}:")
+    if not authority and not path and protocol != "memory":
+        raise UsageError(f"{address} has nothing after ://: expected {protocol}://PLACE/FOLDER")
+    return f"{protocol}://{rest.rstrip('/')}"
+
+
+def _require_no_secret(address: str) -> None:
+    protocol, rest = protocol_of(address), address.partition("://")[2]
+    user, at, _ = rest.partition("/")[0].rpartition("@")
     # Azure writes CONTAINER@ACCOUNT, and Hugging Face OWNER/NAME@REVISION.
     has_secret = bool(at) and (":" in user or protocol in (*_WEB, "ftp"))
-    has_query = protocol in _WEB and "?" in rest
+    has_query = (protocol in _WEB and "?" in rest) or _SIGNED.search(rest) is not None
     if has_secret or has_query:
         found = "a user name or password" if has_secret else "a query, which may be a signature"
         raise UsageError(
             f"the {protocol}:// address holds {found}, and would be recorded in the run. Leave it "
             "out: credentials come from the environment, as those of other tools do."
         )
-    if protocol in ("file", "local"):
-        raise UsageError(f"{address}: name a local folder or file by its path, without {protocol}:")
-    if not authority and not path and protocol != "memory":
-        raise UsageError(f"{address} has nothing after ://: expected {protocol}://PLACE/FOLDER")
-    return f"{protocol}://{rest.rstrip('/')}"
 
 
 def expanded(pattern: str) -> list[str]:
@@ -93,4 +103,7 @@ def _choices(inner: str) -> list[str]:
             f"{{{inner}}}: expected the first number, two dots and a number that is no smaller, "
             f"as in {{000..099}}, of at most {_MOST_SHARDS:,} files"
         )
-    return [f"{number:0{len(found[1])}d}" for number in range(first, last + 1)]
+    # As shells do: where either end begins with a zero, all are as wide as the wider one.
+    is_padded = any(len(end) > 1 and end.startswith("0") for end in found.groups())
+    width = max(map(len, found.groups())) if is_padded else 1
+    return [f"{number:0{width}d}" for number in range(first, last + 1)]

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from glasshouse.data.addresses import expanded, has_braces, is_address
+from glasshouse.data.addresses import expanded, has_braces, is_address, normal_address
 from glasshouse.data.class_folders import is_image_name, list_folder
 from glasshouse.data.file_splits import FileListing
 from glasshouse.data.parquet_images import has_images, list_parquet
@@ -52,6 +52,8 @@ def is_file_source(path: Path) -> bool:
 
 
 def _list_remote(address: str, offline: bool, progress: Progress | None) -> FileListing:
+    # First: it refuses addresses that no message may repeat.
+    address = normal_address(address)
     if PurePosixPath(address).suffix.lower() in (".csv", ".tsv"):
         raise UsageError(
             f"{address} is a table, which is read from a local disk only: copy it there with its "

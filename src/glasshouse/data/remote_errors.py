@@ -11,6 +11,9 @@ _SHORTEST_SECRET = 8
 _USER = re.compile(r"(://)[^/@\s]*@")
 _QUERY = re.compile(r"(\w://[^\s?'\"]*)\?[^\s'\")]*")
 _HEADER = re.compile(r"(?i)\b(authorization|x-amz-[\w-]+|bearer)\b[=:\s]+\S+")
+_PARAMETER = re.compile(
+    r"(?i)([\w.-]*(?:sig|signature|token|credential|secret|password))=[^\s&'\")]+"
+)
 _SHOWN = 200
 
 # What provides a protocol, where Python packages beyond fsspec do.
@@ -93,7 +96,7 @@ def without_secrets(text: str) -> str:
         if _SECRET_NAME.search(name) and len(value) >= _SHORTEST_SECRET:
             text = text.replace(value, "***")
     text = _HEADER.sub(r"\1 ***", _USER.sub(r"\1***@", text))
-    return _QUERY.sub(r"\1?***", text)
+    return _PARAMETER.sub(r"\1=***", _QUERY.sub(r"\1?***", text))
 
 
 def _reason(error: Exception) -> str:
