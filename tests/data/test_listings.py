@@ -11,6 +11,7 @@ import pytest
 from glasshouse.data.file_splits import load_files
 from glasshouse.data.images import Splits
 from glasshouse.data.listings import list_source
+from glasshouse.data.remote_store import RemoteStore
 from glasshouse.data.shards import as_shards
 from glasshouse.data.sources import (
     absolute_source,
@@ -279,6 +280,37 @@ def test_values_in_a_parquet_file_next_to_class_folders_are_no_images(tmp_path: 
     assert listing.notes == (
         "1 file without the extension of an image was ignored: features.parquet.",
     )
+
+
+def test_class_folders_next_to_larger_values_at_an_address_are_fetched_once(
+    tmp_path: Path, folder: Path, images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    values = list(range(len(b"".join(images.values()))))
+    pq.write_table(pa.table({"value": values}), tmp_path / "features.parquet")
+    fs = fsspec.filesystem("memory")
+    fs.put(str(tmp_path / "features.parquet"), "/mixed/features.parquet")
+    for name, data in images.items():
+        fs.pipe_file(f"/mixed/{name}", data)
+    found = loaded("memory://mixed")
+    assert fingerprint(found) == fingerprint(loaded(folder))
+    monkeypatch.setattr(RemoteStore, "read", None)
+    assert fingerprint(loaded("memory://mixed")) == fingerprint(found)
+
+
+def test_of_parquet_files_at_an_address_that_have_images_nothing_else_is_fetched(
+    tmp_path: Path, images: dict[str, bytes]
+) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.put(str(write_parquet(tmp_path / "a.parquet", images)), "/beside/a.parquet")
+    for name in ("readme/logo.png", ".hidden/logo.png"):
+        fs.pipe_file(f"/beside/{name}", images[next(iter(images))])
+    for _ in range(2):
+        listing = list_source("memory://beside")
+        assert len(listing.paths) == len(images) and listing.copy is not None
+        assert not (listing.copy.folder / "readme" / "logo.png").stat().st_size
 
 
 def test_images_next_to_shards_with_more_bytes_are_left_out_and_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from glasshouse.data.file_index import file_stamp
 from glasshouse.data.remote_copy import SourceCopy, copy_source, forget_copy
 from glasshouse.data.remote_store import RemoteFile, RemoteStore
 from glasshouse.errors import DataError, StorageError, UsageError
+from glasshouse.file_lock import PathLock
 from glasshouse.storage import cache_folder
 from tests.data.memory_store import ADDRESS, FILES, Memory, memory_store
 
@@ -379,6 +380,22 @@ def test_two_copies_at_the_same_time_read_each_file_once(memory: Memory) -> None
     assert set(memory.read.values()) == {1}
 
 
+def test_it_is_said_that_another_process_is_waited_for(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_copy, "_RETRY_S", 0.001)
+    lock = PathLock(copied().folder.parent)
+    said: list[tuple[str, int, int]] = []
+    assert lock.acquire(wait=False)
+
+    def progress(*what: Any) -> None:
+        said.append(what)
+        lock.release()
+
+    assert contents(copied(progress=progress)) == FILES
+    assert said == [("waiting for another process that is fetching these files", 0, len(FILES))]
+
+
 def test_the_record_says_what_it_is_a_copy_of(memory: Memory) -> None:
     copy = copied()
     record = json.loads(Path(copy.folder.parent / "copy.json").read_text(encoding="utf-8"))
@@ -507,11 +524,10 @@ def test_what_is_current_has_its_version_and_its_size(tmp_path: Path) -> None:
 
 
 def test_lines_that_are_damaged_say_nothing(tmp_path: Path) -> None:
-    work, _ = fetching(tmp_path)
-    assert work._fetched() == ({}, 0)
+    assert remote_copy._fetched(tmp_path) == ({}, 0)
     lines = ['["a", "1"]', '["b", "1", "2"]', "7", '["c"', '["d", "1"]', '["d", "2"]']
     (tmp_path / "fetched.jsonl").write_text("\n".join(lines))
-    assert work._fetched() == ({"a": "1", "d": "2"}, 6)
+    assert remote_copy._fetched(tmp_path) == ({"a": "1", "d": "2"}, 6)
 
 
 def test_the_list_of_what_is_complete_is_kept_in_step(memory: Memory) -> None:

@@ -12,7 +12,7 @@ from glasshouse.data.addresses import expanded, has_braces, is_address, normal_a
 from glasshouse.data.class_folders import is_image_name, list_folder
 from glasshouse.data.file_splits import FileListing
 from glasshouse.data.parquet_images import has_images, list_parquet
-from glasshouse.data.remote_copy import copy_source
+from glasshouse.data.remote_copy import copy_source, fetched_names
 from glasshouse.data.remote_store import RemoteFile
 from glasshouse.data.shards import PARQUET, TAR, Layout, as_shards, is_shard, is_visible, layout_of
 from glasshouse.data.table import ENDINGS, list_table
@@ -61,14 +61,38 @@ def _list_remote(address: str, offline: bool, progress: Progress | None) -> File
         )
 
     def choose(files: Sequence[RemoteFile]) -> Collection[str]:
-        return _needed(address, [(file.name, file.size or 0) for file in files])
+        sizes = [(file.name, file.size or 0) for file in files]
+        needed = _needed(address, sizes)
+        others = _besides_parquet(address, sizes)
+        # They were fetched before because no Parquet file has images.
+        if has_no_images or (others and not fetched_names(address).isdisjoint(others)):
+            return {*needed, *others}
+        return needed
 
+    has_no_images = False
     copy = copy_source(address, choose, offline=offline, progress=progress)
     try:
+        if has_no_images := _has_values_only(copy.folder):
+            copy = copy_source(address, choose, offline=offline, progress=progress)
         listing = _list_folder(copy.folder)
     except DataError as error:
         raise DataError(copy.shown(str(error))) from error
     return replace(listing, origin=copy.address, copy=copy)
+
+
+def _has_values_only(folder: Path) -> bool:
+    """Whether Parquet files were fetched, but none with images."""
+    fetched = [path for path in map(folder.joinpath, _shards_below(folder))
+               if path.suffix.lower() == PARQUET and path.stat().st_size]  # fmt: skip
+    return bool(fetched) and not any(map(has_images, fetched))
+
+
+def _besides_parquet(address: str, files: Sequence[tuple[str, int]]) -> Collection[str]:
+    """The files that are read where the Parquet files are left out; none where nothing is left."""
+    others = [(name, size) for name, size in files if not is_shard(name, PARQUET)]
+    names = [name for name, _ in others if is_visible(name)]
+    has_any = any(is_shard(name, TAR) or is_image_name(name) for name in names)
+    return _needed(address, others) if has_any else ()
 
 
 def _needed(address: str, files: Sequence[tuple[str, int]]) -> Collection[str]:

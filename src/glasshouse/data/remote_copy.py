@@ -11,10 +11,12 @@ file grows in a folder of its own user and machine, ``parts-<owner>``, and moves
 """
 
 import filecmp
+import itertools
 import json
 import secrets
 import shutil
 import threading
+import time
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -28,7 +30,7 @@ from glasshouse.cache_pruning import keep_limit, remove_old_parts
 from glasshouse.data.addresses import normal_address
 from glasshouse.data.remote_store import THREADS, RemoteFile, RemoteStore, require_protocol
 from glasshouse.errors import DataError, StorageError, UsageError
-from glasshouse.file_lock import locked_folder, share
+from glasshouse.file_lock import PathLock, locked_folder, share
 from glasshouse.progress import Progress
 from glasshouse.storage import (
     cache_folder,
@@ -44,6 +46,8 @@ from glasshouse.storage import (
 _RECORD, _FETCHED, _FILES = "copy.json", "fetched.jsonl", "files"
 # Larger files are fetched in blocks of this size, so that an interrupted one continues.
 _BLOCK_BYTES = 8 << 20
+# Another process that only looks at a lock holds it for an instant.
+_TRIES_UNTOLD, _RETRY_S = 5, 0.1
 # What a reader needs of a source, of all that is there.
 Choice = Callable[[Sequence[RemoteFile]], Collection[str]]
 
@@ -97,7 +101,10 @@ def copy_source(
     place = _place(address)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        with locked_folder(place) as is_locked, _parts(place, is_locked=is_locked) as parts:
+        with (
+            _waited_for(place, len(wanted), progress) as is_locked,
+            _parts(place, is_locked=is_locked) as parts,
+        ):
             record = place / _RECORD
             if not record.is_file():
                 write_json(record, {"source": address})
@@ -129,8 +136,30 @@ def forget_copy(address: str) -> None:
                 mark_used(path)
 
 
+def fetched_names(address: str) -> set[str]:
+    """The files of a remote source whose content is in its copy."""
+    fetched, _ = _fetched(_place(normal_address(address)))
+    return {name for name, version in fetched.items() if version}
+
+
 def _place(address: str) -> Path:
     return cache_folder() / "sources" / sha256_of_bytes(address.encode("utf-8"))[:32]
+
+
+@contextmanager
+def _waited_for(place: Path, count: int, progress: Progress | None) -> Iterator[bool]:
+    """Hold the lock of a copy, and say that it is waited for; False where there are no locks."""
+    lock = PathLock(place)
+    for tries in itertools.count(1):
+        if lock.acquire(wait=False):
+            break
+        if progress and tries > _TRIES_UNTOLD:
+            progress("waiting for another process that is fetching these files", 0, count)
+        time.sleep(_RETRY_S)
+    try:
+        yield lock.handle is not None
+    finally:
+        lock.release()
 
 
 @contextmanager
@@ -194,7 +223,7 @@ class _Fetching:
         self.lock = threading.Lock()
 
     def bring_up_to_date(self, listed: Sequence[RemoteFile], wanted: Collection[str]) -> None:
-        fetched, lines = self._fetched()
+        fetched, lines = _fetched(self.place)
         # An empty file stands for one that nobody reads, until somebody does.
         versions = {f.name: f"{f.size} {f.version}" if f.name in wanted else "" for f in listed}
         kept = {
@@ -218,19 +247,6 @@ class _Fetching:
         if unread:
             self._log("".join(_line(file.name, "") for file in unread))
         self._fetch_all([file for file in todo if file.name in wanted], versions)
-
-    def _fetched(self) -> tuple[dict[str, str], int]:
-        """The version of each file that is complete, and the number of lines that were read."""
-        found: dict[str, str] = {}
-        lines: list[bytes] = []
-        with suppress(OSError):
-            lines = (self.place / _FETCHED).read_bytes().splitlines()
-        for line in lines:
-            # One may have been cut off, or written over by another machine.
-            with suppress(ValueError, TypeError):
-                name, version = json.loads(line)
-                found[name] = version
-        return found, len(lines)
 
     def _log(self, lines: str) -> None:
         # Opened each time: another machine may have put a new list in the place of the last one.
@@ -320,6 +336,20 @@ class _Fetching:
                 "it is complete."
             )
         return part
+
+
+def _fetched(place: Path) -> tuple[dict[str, str], int]:
+    """The version of each file that is complete, and the number of lines that were read."""
+    found: dict[str, str] = {}
+    lines: list[bytes] = []
+    with suppress(OSError):
+        lines = (place / _FETCHED).read_bytes().splitlines()
+    for line in lines:
+        # One may have been cut off, or written over by another machine.
+        with suppress(ValueError, TypeError):
+            name, version = json.loads(line)
+            found[name] = version
+    return found, len(lines)
 
 
 def _move(part: Path, path: Path) -> None:
