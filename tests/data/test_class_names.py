@@ -11,6 +11,7 @@ from glasshouse.data.class_names import (
     normal_name,
     often_missing,
     similar_names,
+    stands_for_none,
 )
 
 CAFE, CAFE_APART = "caf\u00e9", "cafe\u0301"
@@ -147,3 +148,10 @@ def test_groups_of_names_are_shown_up_to_five(count: int, end: str) -> None:
     ).notes
     shown = end.replace("'E'", "'e '")
     assert note.endswith(f"'a' and 'a '; 'b' and 'b '; 'c' and 'c '; 'd' and 'd '; {shown}.")
+
+
+def test_minus_one_is_no_class_next_to_several_numbers_from_zero_on() -> None:
+    for labels in (["-1", "0", "1"], ["7", "-1", "8"]):
+        assert stands_for_none(labels)
+    for labels in (["0", "1"], ["-1", "1", "1"], ["-1"], [], ["-1", "-2", "0"], ["-1", "ant", "0"]):
+        assert not stands_for_none(labels)

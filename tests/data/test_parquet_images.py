@@ -190,6 +190,18 @@ def test_labels_in_doubt_are_refused(
         listing_of(tmp_path / "a.parquet", labels, features=features)
 
 
+@pytest.mark.parametrize("labels", [[0, 1, -1, 1], [0.0, 1.0, -1.0, 1.0], ["0", "1", "-1", "1"]])
+def test_minus_one_next_to_numbers_from_zero_on_is_no_label(
+    tmp_path: Path, labels: list[Any]
+) -> None:
+    names = dict.fromkeys(map(str, range(4)), b"x")
+    with pytest.raises(DataError, match=r"1 of 4 rows have no label, such as .*row 3"):
+        list_source(write_parquet(tmp_path / "a.parquet", names, labels, None))
+    two = [labels[1] if label in (0, "0") else label for label in labels]
+    listing = list_source(write_parquet(tmp_path / "b.parquet", names, two, None))
+    assert listing.class_names == ("-1", "1")
+
+
 def test_whole_numbers_that_are_stored_as_floats_are_labels(tmp_path: Path) -> None:
     listing = listing_of(tmp_path / "a.parquet", [1.0, 0.0, 10.0])
     assert listing.class_names == ("0", "1", "10")

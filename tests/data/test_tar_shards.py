@@ -120,6 +120,25 @@ def test_a_label_has_at_most_1024_bytes_and_is_none_that_stands_for_a_missing_on
         listed(tmp_path, {"a.png": b"x", "a.cls": b"y" * 1025})
     with pytest.raises(DataError, match=r"0\.tar: a\.cls has no label: expected a class"):
         listed(tmp_path, {"a.png": b"x", "a.cls": b"NaN"})
+    for text in (b"ant\nbee", b"0\r\n1\n"):
+        with pytest.raises(
+            DataError, match=r"0\.tar: a\.cls has several lines: expected one class"
+        ):
+            listed(tmp_path, {"a.png": b"x", "a.cls": text})
+
+
+def test_minus_one_next_to_numbers_from_zero_on_is_no_label(tmp_path: Path) -> None:
+    def files(*labels: str) -> dict[str, bytes]:
+        names = named(*(f"{n}.png" for n in range(len(labels))))
+        return {**names, **{f"{n}.cls": text.encode() for n, text in enumerate(labels)}}
+
+    with pytest.raises(
+        DataError,
+        match=r"^1 of 4 images without a label, as their \.cls files say -1: .*0\.tar/2\.png$",
+    ):
+        listed(tmp_path, files("0", "1", "-1", "1"))
+    for labels in (("-1", "1"), ("-1", "-2", "1"), ("-1", "ant", "bee")):
+        assert set(labels_of(listed(tmp_path, files(*labels)))) == set(labels)
 
 
 def test_up_to_five_images_without_a_label_are_named(tmp_path: Path) -> None:
@@ -156,6 +175,9 @@ def test_names_with_a_dot_of_their_own_have_the_label_of_their_own(tmp_path: Pat
     assert labels_of(listed(tmp_path, files)) == ["0", "1", "2", "1"]
     with pytest.raises(DataError, match=r"1 of 5 images without a \.cls file: .*ant\.3\.png"):
         listed(tmp_path, {**files, "ant.3.png": b"x", "b.left.png": b"x"})
+    one = {"ant.1.png": b"x", "ant.1.cls": b"0", "ant.2.png": b"x"}
+    with pytest.raises(DataError, match=r"1 of 2 images without a \.cls file: .*ant\.2\.png"):
+        listed(tmp_path, one)
 
 
 def test_a_second_name_of_a_file_has_its_content_and_other_links_are_named(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ _WHOLE = re.compile(r"([+-]?\d+)(\.0+)?")
 _SEPARATORS = re.compile(r"[\s_]+|(?<=[^\W\d])-(?=[^\W\d])")
 _ZEROS = re.compile(r"(?<![\d.])0+(?=\d)")
 _SHOWN = 5
+# What Hugging Face and others write where a label is withheld.
+NO_LABEL = "-1"
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,16 @@ def normal_name(label: str) -> str:
 def is_missing(label: str) -> bool:
     """Whether a label is what programs write where there is none, such as "nan"."""
     return not label.strip() or label.strip().casefold() in _MISSING
+
+
+def stands_for_none(labels: Iterable[str]) -> bool:
+    """Whether -1 is among these labels and no class: all others are whole numbers from 0 on.
+
+    Where only one other is left, -1 is the second class, as in a data set of -1 and 1.
+    """
+    found = set(labels)
+    others = found - {NO_LABEL}
+    return NO_LABEL in found and len(others) > 1 and all(map(str.isdecimal, others))
 
 
 def often_missing(names: Iterable[str]) -> tuple[str, ...]:

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 
 from glasshouse.data.class_folders import SPLIT_FOLDERS
-from glasshouse.data.class_names import Classes, is_missing, list_classes, normal_name
+from glasshouse.data.class_names import (
+    NO_LABEL,
+    Classes,
+    is_missing,
+    list_classes,
+    normal_name,
+    stands_for_none,
+)
 from glasshouse.data.dataset_labels import are_vectors
 from glasshouse.data.embedded import ParquetCell, Stamp, container_stamp
 from glasshouse.data.file_splits import FileListing, SplitName
@@ -192,7 +199,8 @@ def _labelled(
     rows: Sequence[_Row], columns: ImageColumns, origin: Path
 ) -> tuple[list[_Row], tuple[str, ...]]:
     """The rows without those splits whose labels were withheld, with a note on these."""
-    bare = [row for row in rows if _is_bare(row.label, columns)]
+    none = _unlabelled(rows, columns)
+    bare = [row for row in rows if _is_bare(row.label, none)]
     if not bare:
         return list(rows), ()
     total = Counter(row.split for row in rows)
@@ -211,12 +219,23 @@ def _labelled(
     return [row for row in rows if row.split not in withheld], tuple(notes)
 
 
-def _is_bare(label: Any, columns: ImageColumns) -> bool:
-    # Hugging Face writes -1 where the labels of a contest are withheld.
-    if label is None or (columns.class_names and isinstance(label, int) and label == -1):
+def _unlabelled(rows: Sequence[_Row], columns: ImageColumns) -> tuple[int | str, ...]:
+    """What stands for no label here: Hugging Face writes -1 where those of a contest are withheld.
+
+    Of declared classes, a number is a position, and there is none at -1.
+    """
+    if columns.class_names:
+        return (int(NO_LABEL),)
+    known = (str(row.label) for row in rows if not _is_bare(row.label, ()))
+    is_used = not columns.are_several and stands_for_none(known)
+    return (int(NO_LABEL), NO_LABEL) if is_used else ()
+
+
+def _is_bare(label: Any, none: tuple[int | str, ...]) -> bool:
+    if label is None or label in none:
         return True
     if isinstance(label, list):
-        return any(_is_bare(each, columns) for each in label)
+        return any(_is_bare(each, none) for each in label)
     return isinstance(label, str) and is_missing(label)
 
 

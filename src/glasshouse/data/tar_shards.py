@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 
 from glasshouse.data.class_folders import SPLIT_FOLDERS, is_image_name, like_splits
-from glasshouse.data.class_names import is_missing, list_classes
+from glasshouse.data.class_names import NO_LABEL, is_missing, list_classes, stands_for_none
 from glasshouse.data.embedded import TarMember, container_stamp
 from glasshouse.data.file_splits import FileListing, SplitName
 from glasshouse.data.shards import Shard, is_visible
@@ -159,6 +159,8 @@ def _label(shard: Shard, member: TarMember, content: IO[bytes]) -> str:
         raise DataError(f"{where} is not UTF-8 text: expected a class number or name") from error
     if is_missing(text):
         raise DataError(f"{where} has no label: expected a class number or name")
+    if len(text.splitlines()) > 1:
+        raise DataError(f"{where} has several lines: expected one class number or name")
     return text
 
 
@@ -180,9 +182,12 @@ def _by_cls(
     members: Sequence[tuple[TarMember, Shard]], labels: dict[tuple[str, str], str]
 ) -> tuple[list[_Found], tuple[str, ...]]:
     """The images with the labels of their names, and a note on labels of several images each."""
+    # A label that has an image of its own name is no other's.
+    taken = {(shard.name, stem) for member, shard in members for stem in _stems(member.name)}
     by_key: dict[tuple[str, str], set[str]] = {}
     for (shard_name, stem), text in labels.items():
-        by_key.setdefault((shard_name, _key(stem)), set()).add(text)
+        if (shard_name, stem) not in taken:
+            by_key.setdefault((shard_name, _key(stem)), set()).add(text)
 
     def label_of(member: TarMember, shard: Shard) -> tuple[str, str]:
         # Names may have a dot of their own, as in cat.1.jpg: the nearest label is meant.
@@ -199,13 +204,21 @@ def _by_cls(
         stem, text = label_of(member, shard)
         found.append(_Found(member, shard, text, shard.split or _split_of(member)))
         samples.setdefault((shard.name, stem), []).append(member)
-    bare = [each.member for each in found if not each.label]
-    if bare:
-        raise DataError(
-            f"{len(bare):,} of {len(members):,} images without a .cls file: "
-            f"{', '.join(str(member) for member in bare[:_SHOWN])}"
-        )
+    _require_labels(found)
     return found, tuple(_several(list(samples.values())))
+
+
+def _require_labels(found: Sequence[_Found]) -> None:
+    """Raise DataError for images without a label, and for those whose label stands for none."""
+    why = {"": "without a .cls file"}
+    if stands_for_none(each.label for each in found):
+        why[NO_LABEL] = f"without a label, as their .cls files say {NO_LABEL}"
+    for label, words in why.items():
+        bare = [str(each.member) for each in found if each.label == label]
+        if bare:
+            raise DataError(
+                f"{len(bare):,} of {len(found):,} images {words}: {', '.join(bare[:_SHOWN])}"
+            )
 
 
 def _split_of(member: TarMember) -> SplitName | None:
