@@ -135,13 +135,14 @@ def test_it_ends_when_processes_are_lost_again_and_again(
     monkeypatch: pytest.MonkeyPatch, request_for: TrainRequest
 ) -> None:
     monkeypatch.setattr(joint_training, "_SENT_EVERY_S", 0.0)
-    monkeypatch.setattr(joint_training, "_ATTEMPTS", 2)
+    monkeypatch.setattr(joint_training, "_MOST_LOSSES", 2)
     places = Places(2, *(Mail(dies_after=1) for _ in range(9)))
     lines: list[str] = []
     with pytest.raises(LostProcess):
         list(trained(monkeypatch, places, request_for, say=lines.append))
     assert "a process was lost, or its machine: 2 processes resume" in lines
-    assert places.asked == [2] * joint_training._ATTEMPTS
+    # Each of the two epochs is progress, after which losses count from the first again.
+    assert places.asked == [2] * 3
 
 
 def test_a_signal_ends_it_with_what_resumes(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from glasshouse.cluster.folders import (
     Files,
@@ -47,7 +48,8 @@ from glasshouse.workflow.train.request import (
     resume_command_of,
 )
 
-_ATTEMPTS = 5
+# Losses without an epoch that had not been trained before.
+_MOST_LOSSES = 5
 # A record of every step would cost more than a small step.
 _STEP_EVERY_S, _READING_EVERY_S = 0.5, 5.0
 # Where no disk is shared, a machine that is lost costs what was trained since then.
@@ -67,7 +69,8 @@ def train_together(
     Its files are in ``request.out`` when it ends, the same bytes for any number of processes. Where
     one is lost, as many as there are places left resume from the last checkpoint that is here. say:
     called with what the first process has to say. Raises UsageError where the processes cannot
-    share the shards or the cluster has no place for them, and Interrupted when everything is saved.
+    share the shards or the cluster has no place for them, LostProcess for the fifth loss since the
+    last new epoch, and Interrupted when everything is saved.
     """
     _require_places(cluster, processes, request)
     whole = from_anywhere(replace(request, resume=True))
@@ -102,7 +105,8 @@ def _trained(
     say: Callable[[str], None],
     signal_received: Callable[[], int | None],
 ) -> Iterator[Step | Epoch]:
-    for left in reversed(range(_ATTEMPTS)):
+    losses, reached = 0, 0
+    while True:
         parcel = Parcel(request.out, *marker, read_files(request.out))
         seconds = int(CONNECTED_WITHIN.total_seconds())
         link = Link(backend_for(has_gpus=bool(cluster.gpus)), seconds)
@@ -111,23 +115,34 @@ def _trained(
             link=link, signal_received=signal_received,
         )  # fmt: skip
         try:
-            for message in said:
-                if isinstance(message, Step | Epoch):
-                    yield message
-                elif isinstance(message, GlasshouseWarning):
-                    warnings.warn(message, stacklevel=2)
-                elif isinstance(message, str):
-                    say(message)
-                else:
-                    put_in_place(message, request.out)
-                    record_origin(request)
+            for record in _records(said, request, say):
+                if isinstance(record, Epoch) and record.epoch > reached:
+                    losses, reached = 0, record.epoch
+                yield record
             return
         except LostProcess:
-            if not left or signal_received():
+            losses += 1
+            if losses == _MOST_LOSSES or signal_received():
                 raise
             processes = _fitting(processes, cluster.places)
             count = pluralize(processes, "process resumes", "processes resume")
             say(f"a process was lost, or its machine: {count}")
+
+
+def _records(
+    said: Iterator[Any], request: TrainRequest, say: Callable[[str], None]
+) -> Iterator[Step | Epoch]:
+    """The epochs and steps among what the first process says; all else goes where it belongs."""
+    for message in said:
+        if isinstance(message, Step | Epoch):
+            yield message
+        elif isinstance(message, GlasshouseWarning):
+            warnings.warn(message, stacklevel=2)
+        elif isinstance(message, str):
+            say(message)
+        else:
+            put_in_place(message, request.out)
+            record_origin(request)
 
 
 def _fitting(processes: int, places: int) -> int:
