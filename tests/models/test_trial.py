@@ -122,3 +122,22 @@ def test_only_a_network_of_ones_own_is_asked_twice() -> None:
             Classifier(named.net, named.preprocessing, ("d", "e", "f"))
         assert passes == wanted
         passes.clear()
+
+
+def test_a_trial_leaves_the_random_state_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = plain_net()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            answer: torch.Tensor = self.net(images)
+            return answer + torch.rand_like(answer)
+
+    net, seeds = Noisy(), list[int]()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    monkeypatch.setattr(torch.mps, "manual_seed", seeds.append)
+    before = torch.get_rng_state()
+    assert run_trial(net, SIZE, 3).changes_with == "chance"
+    assert seeds == []
+    assert torch.equal(torch.get_rng_state(), before)

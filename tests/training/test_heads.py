@@ -311,3 +311,13 @@ def test_a_head_is_described_with_what_it_was_measured_at() -> None:
             f"{title}: validation accuracy {100 * right:.2f} %, loss {loss:.4f}, fitted in 2.3 s"
         )
         assert 0 < fit.seconds < 60
+
+
+def test_a_fit_leaves_the_random_state_of_gpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = list[int]()
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    monkeypatch.setattr(torch.mps, "manual_seed", seeds.append)
+    before = torch.get_rng_state()
+    fit_heads(make_features(), make_features(seed=1), HeadSettings(kinds=("linear",)))
+    assert seeds == []
+    assert torch.equal(torch.get_rng_state(), before)

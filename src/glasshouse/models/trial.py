@@ -20,6 +20,7 @@ from glasshouse.models.final_activation import FinalActivation, Watching
 from glasshouse.models.forward import device_of, evaluating
 from glasshouse.models.net_outputs import Place, logits_at, place_of_logits
 from glasshouse.models.preprocessing import Preprocessing, scale
+from glasshouse.models.random_state import kept_random_state, seeded
 
 # Two, because what is right for one image may still mix the images of a batch.
 _IMAGES = 2
@@ -236,9 +237,8 @@ def _changes_with(
 
 
 def _answer_again(net: nn.Module, inputs: Tensor, seed: int) -> Any:
-    with _quietly(net), torch.no_grad():
-        # Otherwise what is random would be drawn as before.
-        torch.manual_seed(seed)
+    # Seeded, as what is random would otherwise be drawn as before.
+    with _quietly(net), torch.no_grad(), seeded(device_of(net), seed):
         return run_net(net, inputs.clone())
 
 
@@ -272,7 +272,7 @@ def _quietly(net: nn.Module) -> Iterator[None]:
         evaluating(net),
         torch.inference_mode(False),
         torch.autocast(device.type, enabled=False),
-        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        kept_random_state(device),
     ):
         yield
 

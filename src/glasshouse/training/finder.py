@@ -17,8 +17,8 @@ from glasshouse.settings import TrainSettings
 from glasshouse.training.loop import TrainingSetup, update, use_own_optimizer
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
 from glasshouse.training.own_parts import own_batches
+from glasshouse.training.repeatable import repeatable, threads_of
 from glasshouse.training.schedules import with_peak
-from glasshouse.training.seeding import repeatable, threads_of
 from glasshouse.training.state import begin
 
 # Beyond four times its minimum the loss diverges, and further steps tell nothing.

@@ -246,7 +246,8 @@ def _dense(
 ) -> tuple[float | None, nn.Sequential, float]:
     started = time.perf_counter()
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive(settings.seed, "head", kind))
+        # Not torch.manual_seed, which seeds the generators of all GPUs as well.
+        torch.default_generator.manual_seed(derive(settings.seed, "head", kind))
         layers = _layers(rows.shape[1], class_count, settings, kind)
         order = partial(_order, labels, settings)
         _descend(layers, torch.from_numpy(rows), torch.from_numpy(labels), weights, order)

@@ -25,6 +25,7 @@ from glasshouse.data.images import ImageSet
 from glasshouse.errors import UsageError
 from glasshouse.models.classifier import Preprocessing, scale
 from glasshouse.models.predict import autocast, device_of, passes, predict_logits
+from glasshouse.models.random_state import seeded
 from glasshouse.rng import derive
 from glasshouse.settings import AugmentSettings, TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
@@ -50,9 +51,9 @@ from glasshouse.training.own_parts import (
 )
 from glasshouse.training.precision import choose_precision
 from glasshouse.training.process_group import ALONE, ProcessGroup
+from glasshouse.training.repeatable import in_threads_of
 from glasshouse.training.results import Counted, StepResult, when_read
 from glasshouse.training.schedules import Rate, rate_of, with_peak
-from glasshouse.training.seeding import in_threads_of, seeded
 from glasshouse.training.shard_sum import backward_of_shards
 from glasshouse.training.state import (
     Epoch,

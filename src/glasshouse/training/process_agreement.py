@@ -16,7 +16,7 @@ from glasshouse.models.predict import device_of
 from glasshouse.storage import sha256_of_bytes, tensors_to_bytes
 from glasshouse.training.loop import TrainingSetup, backward
 from glasshouse.training.process_group import ProcessGroup
-from glasshouse.training.seeding import repeatable, threads_of
+from glasshouse.training.repeatable import repeatable, threads_of
 from glasshouse.training.state import TrainingState, packed_state, unpack_state
 
 

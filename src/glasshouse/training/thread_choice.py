@@ -12,7 +12,7 @@ from glasshouse.models.devices import choose_device
 from glasshouse.models.threads import Measure, fastest_threads
 from glasshouse.settings import TrainSettings
 from glasshouse.training.loop import TrainingSetup, update
-from glasshouse.training.seeding import threads_of
+from glasshouse.training.repeatable import threads_of
 from glasshouse.training.state import TrainingState
 
 # Seconds of a measurement, which is at least one step. Steps longer than the second need no step

@@ -28,7 +28,7 @@ from glasshouse.training.operations import training_flop
 from glasshouse.training.precision import choose_precision
 from glasshouse.training.process_agreement import require_alike, require_same_weights, share_state
 from glasshouse.training.process_group import current_group
-from glasshouse.training.seeding import threads_of
+from glasshouse.training.repeatable import threads_of
 from glasshouse.training.state import (
     Epoch,
     TrainingState,

@@ -1,4 +1,4 @@
-"""Random state, threads and algorithms are set for a computation, and are the caller's after it."""
+"""Threads and algorithms are set for a computation, and are the caller's after it."""
 
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -8,43 +8,10 @@ import pytest
 import torch
 
 from glasshouse.settings import TrainSettings
-from glasshouse.training import seeding
-from glasshouse.training.seeding import in_threads_of, repeatable, seeded, threads_of
+from glasshouse.training import repeatable as module
+from glasshouse.training.repeatable import in_threads_of, repeatable, threads_of
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_numbers_follow_the_seed_and_the_callers_go_on(fails: bool) -> None:
-    torch.manual_seed(5)
-    wanted = torch.rand(3)
-    torch.manual_seed(5)
-    found = []
-    for seed in (1, 1, 2):
-        try:
-            with seeded(CPU, seed):
-                found.append(torch.rand(3))
-                if fails:
-                    raise KeyError
-        except KeyError:
-            assert fails
-    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
-    assert torch.equal(torch.rand(3), wanted)
-
-
-@pytest.mark.parametrize(("device", "seeds"), [("cuda:1", [1]), ("cuda", [2]), ("cpu", [])])
-def test_the_generator_of_the_gpu_that_computes_is_seeded(
-    monkeypatch: pytest.MonkeyPatch, device: str, seeds: list[int]
-) -> None:
-    generators = [torch.Generator() for _ in range(3)]
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "default_generators", generators)
-    before = [each.initial_seed() for each in generators]
-    with seeded(torch.device(device), 77):
-        assert torch.initial_seed() == 77
-        inside = [each.initial_seed() for each in generators]
-        assert [n for n in range(3) if inside[n] == 77] == seeds
-    assert [each.initial_seed() for each in generators] == before
 
 
 @pytest.fixture
@@ -101,7 +68,7 @@ class Algorithms:
         monkeypatch.setattr(torch, "use_deterministic_algorithms", self.use)
         monkeypatch.setattr(torch.backends, "cudnn", self.cudnn)
         monkeypatch.setattr(torch.utils, "deterministic", self.fills)
-        monkeypatch.setattr(seeding, "_ignore_warning_of_pooling", lambda: None)
+        monkeypatch.setattr(module, "_ignore_warning_of_pooling", lambda: None)
 
     def use(self, mode: bool, *, warn_only: bool) -> None:
         self.chosen = (mode, warn_only)

@@ -1,4 +1,4 @@
-"""Torch's random state, threads and algorithms for a computation, then those of the caller."""
+"""Torch's threads and algorithms for a computation, then those of the caller."""
 
 import warnings
 from collections.abc import Iterator
@@ -11,24 +11,6 @@ import torch
 from glasshouse.settings import TrainSettings
 
 _Record = TypeVar("_Record")
-
-
-@contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """A context with torch seeded; the caller's random state returns afterwards."""
-    # Not torch.random.fork_rng, which takes a hundred times as long at every step.
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    states = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(seed)
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
 
 
 @contextmanager
