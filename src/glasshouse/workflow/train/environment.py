@@ -34,7 +34,7 @@ def describe_environment(
         "cores": os.cpu_count(),
         "threads": threads.threads,
         **({"thread_rates": rates} if rates else {}),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "precision": str(precision).removeprefix("torch."),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
