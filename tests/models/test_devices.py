@@ -1,3 +1,6 @@
+import os
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -29,3 +32,17 @@ def test_a_network_is_moved_to_its_device(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(devices, "choose_device", torch.device)
     moved = devices.use_device(load_bundled("cifar10-small"), "meta")
     assert {p.device.type for p in moved.net.parameters()} == {"meta"}
+
+
+def test_convolutions_compute_in_float32_on_cuda_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    cudnn = SimpleNamespace(allow_tf32=True)
+    monkeypatch.setattr(torch.backends, "cudnn", cudnn)
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for name in ("cpu", "mps"):
+        devices.compute_exactly(torch.device(name))
+        assert cudnn.allow_tf32 and "CUBLAS_WORKSPACE_CONFIG" not in os.environ
+    devices.compute_exactly(torch.device("cuda:1"))
+    assert not cudnn.allow_tf32 and os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    devices.compute_exactly(torch.device("cuda"))
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"

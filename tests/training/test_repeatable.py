@@ -59,7 +59,7 @@ class Algorithms:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, before: bool) -> None:
         self.chosen = (before, not before)
-        self.cudnn = SimpleNamespace(benchmark=before)
+        self.cudnn = SimpleNamespace(benchmark=before, allow_tf32=True)
         self.fills = SimpleNamespace(fill_uninitialized_memory=before)
         monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: self.chosen[0])
         monkeypatch.setattr(
@@ -69,6 +69,7 @@ class Algorithms:
         monkeypatch.setattr(torch.backends, "cudnn", self.cudnn)
         monkeypatch.setattr(torch.utils, "deterministic", self.fills)
         monkeypatch.setattr(module, "_ignore_warning_of_pooling", lambda: None)
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
     def use(self, mode: bool, *, warn_only: bool) -> None:
         self.chosen = (mode, warn_only)
@@ -92,3 +93,17 @@ def test_a_gpu_computes_by_algorithms_that_repeat(
         assert algorithms.all == known
     seen = [algorithms.all for _ in in_threads_of(TrainSettings(), GPU, iter([1, 2]))]
     assert seen == [known, known]
+
+
+def test_a_gpu_trains_in_float32_whatever_was_called_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    algorithms = Algorithms(monkeypatch, before=False)
+    with repeatable(CPU):
+        assert algorithms.cudnn.allow_tf32
+    for _ in range(2):
+        algorithms.cudnn.allow_tf32 = True
+        with repeatable(GPU):
+            assert not algorithms.cudnn.allow_tf32
+        # For the whole process, since another thread may compute.
+        assert not algorithms.cudnn.allow_tf32

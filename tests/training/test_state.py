@@ -278,3 +278,12 @@ def test_checkpoints_at_the_end_of_epochs_are_known_by_their_number(
     written.write_bytes(b"damaged")
     with pytest.raises(StorageError):
         weights_of_checkpoint(written)
+
+
+def test_a_state_that_is_begun_computes_in_float32(
+    tiny_net: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact: list[torch.device] = []
+    monkeypatch.setattr("glasshouse.training.state.compute_exactly", exact.append)
+    begin(tiny_net, TrainSettings(), CPU)
+    assert exact == [CPU]

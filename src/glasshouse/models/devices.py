@@ -1,7 +1,6 @@
 """Where a network computes."""
 
 import os
-from functools import cache
 
 import torch
 
@@ -12,14 +11,25 @@ from glasshouse.models.classifier import Classifier
 def choose_device(name: str) -> torch.device:
     """The device of this name; "auto" is CUDA where there is some, else MPS, else the CPU.
 
-    From the first CUDA device on, convolutions in float32 compute in float32 in this process, while
-    torch itself rounds their inputs to ten bits (TF32). Raises UsageError for a device that this
-    machine does not have.
+    On CUDA, see `compute_exactly`. Raises UsageError for a device that this machine does not have.
     """
     device = _automatic() if name == "auto" else _available(name)
-    if device.type == "cuda":
-        _compute_exactly()
+    compute_exactly(device)
     return device
+
+
+def compute_exactly(device: torch.device) -> None:
+    """On CUDA, have float32 convolutions compute in float32 in this process from now on.
+
+    Torch itself rounds their inputs to ten bits (TF32).
+    """
+    if device.type != "cuda":
+        return
+    # For the whole process: as a setting of each computation, threads would undo each other's.
+    # Logits and maps would otherwise depend on the size of their batch from the third digit on.
+    torch.backends.cudnn.allow_tf32 = False
+    # Torch reads it when it first multiplies matrices, to do so in the same order each time.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def use_device(classifier: Classifier, name: str) -> Classifier:
@@ -47,12 +57,3 @@ def _available(name: str) -> torch.device:
             "on, or mps."
         ) from error
     return device
-
-
-@cache
-def _compute_exactly() -> None:
-    # For the whole process: as a setting of each computation, threads would undo each other's.
-    # Logits and maps would otherwise depend on the size of their batch from the third digit on.
-    torch.backends.cudnn.allow_tf32 = False
-    # Torch reads it when it first multiplies matrices, to do so in the same order each time.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from glasshouse.models.devices import compute_exactly
 from glasshouse.settings import TrainSettings
 
 _Record = TypeVar("_Record")
@@ -31,7 +32,11 @@ def threads_of(settings: TrainSettings) -> Iterator[None]:
 
 @contextmanager
 def repeatable(device: torch.device) -> Iterator[None]:
-    """A context in which a GPU computes the same bytes every time, where torch has a way to."""
+    """A context in which a GPU computes the same bytes every time, where torch has a way to.
+
+    What `compute_exactly` has set holds after it, too.
+    """
+    compute_exactly(device)
     if device.type != "cuda":
         yield
         return

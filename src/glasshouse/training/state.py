@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from glasshouse.errors import StorageError
+from glasshouse.models.devices import compute_exactly
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.settings import TrainSettings
 from glasshouse.storage import (
@@ -101,8 +102,10 @@ def has_stalled(history: list[Epoch], patience: int) -> bool:
 def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> TrainingState:
     """A new state around a copy of the network; the caller's is left unchanged.
 
-    A softmax at the end of a ``torch.nn.Sequential`` is left off, as the loss takes logits.
+    A softmax at the end of a ``torch.nn.Sequential`` is left off, as the loss takes logits. On
+    CUDA, see `compute_exactly`.
     """
+    compute_exactly(device)
     own = copy.deepcopy(logit_net(net)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(own, build_optimizer(own, settings))
     if settings.ema_decay is not None:
