@@ -1,5 +1,6 @@
 """Threads and algorithms are set for a computation, and are the caller's after it."""
 
+import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -107,3 +108,19 @@ def test_a_gpu_trains_in_float32_whatever_was_called_before(
             assert not algorithms.cudnn.allow_tf32
         # For the whole process, since another thread may compute.
         assert not algorithms.cudnn.allow_tf32
+
+
+def test_the_warning_of_pooling_is_ignored_where_warnings_are_caught_as_well() -> None:
+    words = "max_pool2d_with_indices_backward_cuda does not have a deterministic implementation"
+    for _ in range(2):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            module._ignore_warning_of_pooling()
+            filters = list(warnings.filters)
+            module._ignore_warning_of_pooling()
+            assert warnings.filters == filters
+            warnings.warn(words, stacklevel=1)
+            warnings.warn("adaptive_avg_pool2d_backward_cuda does not have one", stacklevel=1)
+        assert [str(each.message) for each in seen] == [
+            "adaptive_avg_pool2d_backward_cuda does not have one"
+        ]

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -11,6 +10,7 @@ import torch
 from glasshouse.models.devices import compute_exactly
 from glasshouse.settings import TrainSettings
 
+_OF_POOLING = "max_pool2d_with_indices_backward_cuda does not have a det"
 _Record = TypeVar("_Record")
 
 
@@ -56,11 +56,14 @@ def repeatable(device: torch.device) -> Iterator[None]:
         torch.use_deterministic_algorithms(before, warn_only=warns)
 
 
-@cache
 def _ignore_warning_of_pooling() -> None:
     # Its backward pass adds in any order. Where windows do not overlap there is one summand, and
     # torch does not know which do; docs/recipes.md says what that means.
-    warnings.filterwarnings("ignore", "max_pool2d_with_indices_backward_cuda does not have a det")
+    # Each time, as catch_warnings drops filters that were added in it. One that is there already is
+    # not added: Python would repeat all warnings that it shows once.
+    known = (getattr(message, "pattern", message) for _, message, *_ in warnings.filters)
+    if _OF_POOLING not in known:
+        warnings.filterwarnings("ignore", _OF_POOLING)
 
 
 def in_threads_of(
