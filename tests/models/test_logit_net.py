@@ -19,6 +19,7 @@ from glasshouse.models.logit_net import as_logit_net
 from glasshouse.models.predict import predict
 from glasshouse.models.preprocessing import scale
 from tests.models.foreign_nets import NAMES, SIZE, Wrapped, images, plain_net
+from tests.on_mps import AnsweringOnMps
 
 
 def inputs() -> Tensor:
@@ -537,3 +538,8 @@ def test_a_network_of_several_inputs_is_told_what_to_do() -> None:
 
     with pytest.raises(ModelError, match=r"'metadata'\).*wrap another one in a module that adds"):
         Classifier(Two(), SIZE, NAMES)
+
+
+def test_a_network_is_read_where_its_device_has_no_float64() -> None:
+    net = AnsweringOnMps(plain_net())
+    assert as_logit_net(net, SIZE, NAMES) is net

@@ -290,7 +290,8 @@ def _is_fraction(values: Tensor) -> bool:
 
 def _are_probabilities(trial: TrialPass) -> bool:
     """Whether each row of the values consists of the probabilities of the classes."""
-    values, is_open = trial.logits.double(), trial.last in _OPEN
+    # On the CPU, as MPS has no float64.
+    values, is_open = trial.logits.cpu().double(), trial.last in _OPEN
     # Constant values may sum to anything, and those of a linear layer do so by chance.
     is_constant = is_open and torch.equal(values[0], values[1])
     if trial.last in ("Addmm", "Convolution") or is_constant or bool((values < 0).any()):

@@ -12,6 +12,7 @@ from glasshouse.explanation.maps.cam import (
     layer_cam,
     xgrad_cam,
 )
+from tests.on_mps import OnMps
 
 A = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]], [[0.0, 1.0], [0.0, 1.0]]]])
 G = torch.tensor([[[[1.0, 1.0], [-1.0, 3.0]], [[-2.0, 0.0], [0.0, -2.0]]]])
@@ -76,3 +77,11 @@ def test_the_component_is_precise_in_float32() -> None:
     exact = first_component(rows.double())[0]
     found = first_component(rows)[0].double()
     assert float((found.abs() - exact.abs()).abs().max() / exact.abs().max()) < 1e-4
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 30), (2, 30, 6)])
+def test_the_component_is_that_of_the_cpu_where_a_device_has_no_float64(
+    shape: tuple[int, ...],
+) -> None:
+    rows = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(first_component(rows.as_subclass(OnMps)), first_component(rows))

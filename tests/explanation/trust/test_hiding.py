@@ -25,6 +25,7 @@ from glasshouse.explanation.trust.lead import doubts_of, lead_of
 from glasshouse.models.predict import logits_of
 from tests.explanation.nets import NAMES, classifier_of, module_net, some_images
 from tests.explanation.trust.test_trust import CornerNet
+from tests.on_mps import AnsweringOnMps
 
 MEASURED = Hiding(
     name="cat",
@@ -235,3 +236,9 @@ def test_only_a_single_image_is_told_what_hiding_does() -> None:
 def explained_twice() -> tuple[Explanation, ...]:
     page = explain_page(classifier_of(module_net()), some_images(2), methods=["grad-cam"])
     return page.explanations
+
+
+def test_hiding_needs_no_float64_of_a_device() -> None:
+    net = CornerNet()
+    classifier = classifier_of(AnsweringOnMps(net))
+    assert hide(classifier, corner_map()) == hide(classifier_of(net), corner_map())

@@ -40,6 +40,7 @@ from glasshouse.explanation.trust.sanity import (
 )
 from glasshouse.models.predict import logits_of
 from tests.explanation.nets import NAMES, classifier_of, module_net, pooled_net, some_images
+from tests.on_mps import AnsweringOnMps
 
 
 class CornerNet(nn.Module):
@@ -376,3 +377,23 @@ def test_a_difference_over_several_images_counts_beyond_two_standard_errors() ->
 def test_an_image_of_one_colour_has_no_edges_to_compare_with() -> None:
     (checked,) = check_edges([explanation_of(np.ones((1, 16, 16)))])
     assert checked.checks[0].is_open and checked.checks[0].verdict == "note"
+
+
+def test_faithfulness_needs_no_float64_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[torch.dtype] = []
+    move = Tensor.to
+
+    def to(self: Tensor, *given: Any, **more: Any) -> Tensor:
+        if given and isinstance(given[0], torch.device):
+            sent.append(self.dtype)
+        return move(self, *given, **more)
+
+    orders, targets = [np.random.default_rng(0).random((2, 16, 16))], np.zeros(2, dtype=np.int64)
+    net = CornerNet()
+    (usual,) = faithfulness(classifier_of(net), some_images(2), orders, targets)
+    classifier = classifier_of(AnsweringOnMps(net))
+    monkeypatch.setattr(Tensor, "to", to)
+    (found,) = faithfulness(classifier, some_images(2), orders, targets)
+    assert torch.bool in sent and torch.float64 not in sent
+    assert np.array_equal(found.deletion, usual.deletion)
+    assert np.array_equal(found.insertion, usual.insertion)

@@ -65,15 +65,13 @@ def first_component(rows: Tensor) -> Tensor:
 
     Both Gram matrices have the same leading vectors, so only the smaller one is factored.
     """
-    # Squares of a float32 matrix lose half the digits, so the small matrix is made in float64.
     count, width = rows.shape[1:]
     if count <= width:
-        gram = (rows @ rows.transpose(1, 2)).double()
-        values, vectors = torch.linalg.eigh(gram)
+        values, vectors = _factored(rows @ rows.transpose(1, 2))
         found: Tensor = vectors[..., -1] * values[:, -1:].clamp(min=0).sqrt()
-        return found.to(rows.dtype)
-    vectors = torch.linalg.eigh((rows.transpose(1, 2) @ rows).double())[1][..., -1:]
-    along: Tensor = rows @ vectors.to(rows.dtype)
+        return found.to(rows.dtype).to(rows.device)
+    vectors = _factored(rows.transpose(1, 2) @ rows)[1][..., -1:]
+    along: Tensor = rows @ vectors.to(rows.dtype).to(rows.device)
     return along[..., 0]
 
 
@@ -85,6 +83,15 @@ CAMS: dict[str, CamFunction] = {
     "layer-cam": layer_cam,
     "eigen-cam": eigen_cam,
 }
+
+
+def _factored(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, rising, and eigenvectors of symmetric matrices, in float64."""
+    # Squares of a float32 matrix lose half the digits, so the small matrix is made in float64. MPS
+    # has none.
+    exact = (gram if gram.is_cuda else gram.cpu()).double()
+    values, vectors = torch.linalg.eigh(exact)
+    return values, vectors
 
 
 def _weighted(activation: Tensor, weights: Tensor) -> Tensor:

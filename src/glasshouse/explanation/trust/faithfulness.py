@@ -80,12 +80,13 @@ def _curves(
 ) -> Iterator[Scores]:
     """Probabilities ``(some steps, 2, n)`` with pixels deleted and inserted, in blocks of steps."""
     order, targets = what
-    places = torch.from_numpy(_places(order)).to(inputs.device)[:, None]
+    places = _places(order)[:, None]
     at_once = max(1, _BATCH // (2 * len(inputs)))
     for first in range(1, steps, at_once):
         images = []
         for step in range(first, min(first + at_once, steps)):
-            important = places < step / steps
+            # Compared before it is sent: MPS has no float64.
+            important = torch.from_numpy(places < step / steps).to(inputs.device)
             images += [inputs.masked_fill(important, 0), torch.where(important, inputs, blurred)]
         found = _probability(classifier, torch.cat(images), np.tile(targets, len(images)))
         yield found.reshape(-1, 2, len(inputs))
@@ -185,10 +186,11 @@ def _probability(classifier: Classifier, inputs: Tensor, targets: NDArray[np.int
     inputs = inputs.contiguous(memory_format=torch.channels_last)
     net = answering(classifier)
     with computing(inputs.device), evaluating(net):
-        logits = net(inputs).double() / classifier.temperature
+        # On the CPU, as MPS has no float64.
+        logits = net(inputs).cpu().double() / classifier.temperature
     shares = logits.sigmoid() if classifier.is_multi_label else logits.softmax(1)
     chosen = shares[torch.arange(len(targets)), torch.from_numpy(targets)]
-    result: Scores = chosen.cpu().numpy()
+    result: Scores = chosen.numpy()
     return result
 
 

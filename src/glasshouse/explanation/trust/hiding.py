@@ -145,7 +145,7 @@ def hide(classifier: Classifier, explanation: Explanation) -> Hiding:
     net = answering(classifier)
     with computing(inputs.device), evaluating(net):
         logits = net(inputs)
-    shares = classifier.to_probabilities(logits.double().cpu().numpy())
+    shares = classifier.to_probabilities(logits.cpu().double().numpy())
     target = int(explanation.targets[0])
     answers = _answers(classifier, shares, target)
     return Hiding(
