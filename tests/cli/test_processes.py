@@ -4,6 +4,7 @@ from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
+import torch
 import typer
 
 from glasshouse.cli import processes
@@ -15,6 +16,7 @@ from glasshouse.errors import (
     ProcessError,
     UsageError,
 )
+from glasshouse.recipe import load_recipe
 from glasshouse.training import process_group
 from glasshouse.workflow.train import followers
 
@@ -126,3 +128,25 @@ def test_warnings_of_other_processes_end_where_the_first_one_has_the_same(
         warnings.simplefilter("always")
         processes._follow()
     assert [str(each.message) for each in seen] == ["waiting for the others"]
+
+
+@pytest.mark.parametrize(
+    ("device", "size", "is_refused"),
+    [("auto", 2, True), ("cpu", 2, False), ("auto", 1, False)],
+)
+def test_processes_cannot_share_the_gpu_of_a_mac(
+    monkeypatch: pytest.MonkeyPatch, device: str, size: int, is_refused: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setenv("WORLD_SIZE", str(size))
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "0")
+    recipe = load_recipe("small-cnn", ["train.shards=2", f"train.device={device}"])
+    if is_refused:
+        with pytest.raises(UsageError, match="MPS, the only GPU of a Mac: add --device cpu"):
+            processes.require_shareable(recipe, None)
+    else:
+        processes.require_shareable(recipe, None)
+    # Which devices a cluster has is known to its machines.
+    processes.require_shareable(recipe, None, processes=2)

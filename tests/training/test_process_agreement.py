@@ -187,3 +187,11 @@ def test_what_differs_is_told_in_order_of_what_explains_it() -> None:
             require_equal([MEMBER, other])
         assert str(refused.value) == expected
     require_equal([MEMBER, replace(other, gradients="gradients")])  # the processor alone is fine
+
+
+def test_processes_of_a_cluster_do_not_share_the_gpu_of_a_mac_either(
+    tiny_net: nn.Module, tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process_agreement, "device_of", lambda net: torch.device("mps"))
+    with pytest.raises(UsageError, match="MPS, the only GPU of a Mac: add --device cpu"):
+        require_alike(tiny_net, setup(tiny_splits, settings(), MIXED), "images")

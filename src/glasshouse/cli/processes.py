@@ -78,10 +78,17 @@ def require_shareable(
     """
     if processes is None and "WORLD_SIZE" not in os.environ:
         return
-    from glasshouse.training.process_group import launched_size, require_processes_fit
+    from glasshouse.models.devices import choose_device
+    from glasshouse.training.process_group import (
+        launched_size,
+        require_processes_fit,
+        require_shareable_device,
+    )
 
     size = processes or launched_size()
     require_processes_fit(size, recipe.train.shards)
+    if size > 1 and processes is None:  # otherwise, it is a device of the cluster's machines
+        require_shareable_device(choose_device(recipe.train.device))
     if size > 1 and minutes is not None:
         raise UsageError("--minutes measures one process: use it without --processes")
     if size > 1 and recipe.transfer.way == "features":

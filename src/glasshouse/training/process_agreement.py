@@ -15,7 +15,7 @@ from glasshouse.errors import ProcessError, UsageError
 from glasshouse.models.predict import device_of
 from glasshouse.storage import sha256_of_bytes, tensors_to_bytes
 from glasshouse.training.loop import TrainingSetup, backward
-from glasshouse.training.process_group import ProcessGroup
+from glasshouse.training.process_group import ProcessGroup, require_shareable_device
 from glasshouse.training.repeatable import repeatable, threads_of
 from glasshouse.training.state import TrainingState, packed_state, unpack_state
 
@@ -34,9 +34,12 @@ class Member:
 def require_alike(net: nn.Module, setup: TrainingSetup, images: str) -> None:
     """Raise ProcessError, naming a process, unless all compute the same from the same images.
 
+    Raises UsageError for devices on which processes cannot train together.
+
     Every process computes the gradients of the very first shard for it, on a copy of the network.
     images: a hash of them.
     """
+    require_shareable_device(device_of(net))
     _require_own_gpu(device_of(net))
     processor = f"{platform.processor() or platform.machine()}, {_kernels(device_of(net))}"
     own = Member(socket.gethostname(), torch.__version__, processor, images, _gradients(net, setup))

@@ -159,6 +159,15 @@ def require_processes_fit(processes: int, shards: int) -> None:
     )
 
 
+def require_shareable_device(device: torch.device) -> None:
+    """Raise UsageError for a device on which several processes cannot train together."""
+    if device.type == "mps":
+        raise UsageError(
+            "several processes cannot train together on MPS, the only GPU of a Mac: add "
+            "--device cpu, or use one process"
+        )
+
+
 @contextmanager
 def joined() -> Iterator[ProcessGroup]:
     """A context in which this process is in the group that its launcher describes.
