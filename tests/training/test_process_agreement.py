@@ -1,6 +1,7 @@
 """Processes that do not agree are named, and what they exchange has the same bytes in all."""
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from glasshouse.training.process_agreement import (
     Member,
     require_alike,
     require_equal,
+    require_own_gpus,
     require_same_weights,
     share_state,
 )
@@ -59,7 +61,8 @@ def test_every_process_computes_the_same_gradients_for_it(
 
     class Listening(ProcessGroup):
         def gather(self, value: Any) -> list[Any]:
-            sent.append(value)
+            if isinstance(value, Member):
+                sent.append(value)
             return [value]
 
     before = {name: tensor.clone() for name, tensor in tiny_net.state_dict().items()}
@@ -121,28 +124,53 @@ def test_other_numbers_are_refused(processes: int, shards: int, message: str) ->
         require_processes_fit(processes, shards)
 
 
-@pytest.mark.parametrize(
-    ("device", "here", "gpus", "is_refused"),
-    [("cpu", "8", 1, False), ("cuda", "2", 2, False), ("cuda", "3", 2, True),
-     ("cuda", None, 1, False)],
-)  # fmt: skip
-def test_each_process_needs_a_gpu_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, device: str, here: str | None, gpus: int, is_refused: bool
-) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-    if here is None:
-        monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    else:
-        monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
-    if not is_refused:
-        process_agreement._require_own_gpu(torch.device(device))
-        return
+def test_each_process_needs_a_gpu_of_its_own() -> None:
+    # As where a launcher shows each process one GPU, which is the first that it sees.
+    require_own_gpus([("node1", "GPU-a"), ("node1", "GPU-b"), ("node2", "0"), ("node3", "0")])
+    require_own_gpus([("node1", None)] * 4)
     with pytest.raises(UsageError) as refused:
-        process_agreement._require_own_gpu(torch.device(device))
+        require_own_gpus([("node1", "GPU-a"), ("node2", "GPU-b"), ("node2", None)] * 2)
     assert str(refused.value) == (
-        "3 processes on a machine need a GPU each, but it has 2: start fewer, or set "
-        "train.device='cpu'"
+        "processes 0 and 3 on node1 compute on the same GPU, but each needs one of its own: start "
+        "no more processes on a machine than it has GPUs, and use --device cuda without a number; "
+        "or use --device cpu"
     )
+
+
+def test_a_gpu_is_known_whichever_ones_a_process_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {None: "GPU-a", 0: "GPU-a", 1: "GPU-b"}
+    monkeypatch.setattr(
+        torch.cuda,
+        "get_device_properties",
+        lambda device: SimpleNamespace(uuid=known[device.index]),
+    )
+    found = [process_agreement._gpu_of(torch.device(name)) for name in ("cuda", "cuda:1", "cpu")]
+    assert found == ["GPU-a", "GPU-b", None]
+
+
+def test_a_gpu_without_an_identity_has_its_number_among_those_a_process_sees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert process_agreement._gpu_of(torch.device("cuda")) == "2 of all"
+    assert process_agreement._gpu_of(torch.device("cuda:1")) == "1 of all"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert process_agreement._gpu_of(torch.device("cuda:0")) == "0 of 3"
+
+
+def test_processes_that_have_one_gpu_are_refused_before_they_compute(
+    tiny_net: nn.Module, tiny_splits: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Same(ProcessGroup):
+        def gather(self, value: Any) -> list[Any]:
+            return [value, value]
+
+    monkeypatch.setattr(process_agreement, "_gpu_of", lambda device: "GPU-a")
+    given = replace(setup(tiny_splits, settings(), MIXED), group=Same(0, 2))
+    with pytest.raises(UsageError, match=r"processes 0 and 1 on .* compute on the same GPU"):
+        require_alike(tiny_net, given, "images")
 
 
 def test_the_kernels_are_named_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,11 +39,28 @@ def require_alike(net: nn.Module, setup: TrainingSetup, images: str) -> None:
     Every process computes the gradients of the very first shard for it, on a copy of the network.
     images: a hash of them.
     """
-    require_shareable_device(device_of(net))
-    _require_own_gpu(device_of(net))
-    processor = f"{platform.processor() or platform.machine()}, {_kernels(device_of(net))}"
+    device = device_of(net)
+    require_shareable_device(device)
+    require_own_gpus(setup.group.gather((socket.gethostname(), _gpu_of(device))))
+    processor = f"{platform.processor() or platform.machine()}, {_kernels(device)}"
     own = Member(socket.gethostname(), torch.__version__, processor, images, _gradients(net, setup))
     require_equal(setup.group.gather(own))
+
+
+def require_own_gpus(found: list[tuple[str, str | None]]) -> None:
+    """Raise UsageError, naming two processes, unless each computes on a GPU of its own.
+
+    found: the node of each process and what identifies its GPU; None where it computes on the CPU.
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for rank, (node, gpu) in enumerate(found):
+        first = rank if gpu is None else ranks.setdefault((node, gpu), rank)
+        if first != rank:
+            raise UsageError(
+                f"processes {first} and {rank} on {node} compute on the same GPU, but each needs "
+                "one of its own: start no more processes on a machine than it has GPUs, and use "
+                "--device cuda without a number; or use --device cpu"
+            )
 
 
 def require_equal(members: list[Member]) -> None:
@@ -93,13 +110,16 @@ def share_state(state: TrainingState, group: ProcessGroup) -> None:
         unpack_state(state, *sent)
 
 
-def _require_own_gpu(device: torch.device) -> None:
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if device.type == "cuda" and here > torch.cuda.device_count():
-        raise UsageError(
-            f"{here} processes on a machine need a GPU each, but it has "
-            f"{torch.cuda.device_count()}: start fewer, or set train.device='cpu'"
-        )
+def _gpu_of(device: torch.device) -> str | None:
+    """What identifies a GPU on its node, whichever ones a process sees; None for the CPU."""
+    if device.type != "cuda":
+        return None
+    unique = getattr(torch.cuda.get_device_properties(device), "uuid", None)
+    if unique is not None:
+        return str(unique)
+    # Not every build of torch for AMD knows it. A launcher may show each process only its own.
+    number = torch.cuda.current_device() if device.index is None else device.index
+    return f"{number} of {os.environ.get('CUDA_VISIBLE_DEVICES', 'all')}"
 
 
 def _gradients(net: nn.Module, setup: TrainingSetup) -> str:
