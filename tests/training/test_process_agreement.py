@@ -1,5 +1,6 @@
 """Processes that do not agree are named, and what they exchange has the same bytes in all."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
@@ -223,3 +224,34 @@ def test_processes_of_a_cluster_do_not_share_the_gpu_of_a_mac_either(
     monkeypatch.setattr(process_agreement, "device_of", lambda net: torch.device("mps"))
     with pytest.raises(UsageError, match="MPS, the only GPU of a Mac: add --device cpu"):
         require_alike(tiny_net, setup(tiny_splits, settings(), MIXED), "images")
+
+
+@pytest.mark.parametrize(
+    ("device", "hashes", "expected"),
+    [("cuda", ["a", "a"], "a"), ("cuda", ["a", "b"], ""), ("cpu", ["a", "b"], "a")],
+)
+def test_gradients_that_a_gpu_does_not_repeat_are_not_compared(
+    tiny_net: nn.Module,
+    tiny_splits: Splits,
+    monkeypatch: pytest.MonkeyPatch,
+    device: str,
+    hashes: list[str],
+    expected: str,
+) -> None:
+    found, made = iter(hashes), iter([SimpleNamespace(shards=[None])])
+    monkeypatch.setattr(process_agreement, "device_of", lambda net: torch.device(device))
+    monkeypatch.setattr(process_agreement, "repeatable", lambda device: nullcontext())
+    monkeypatch.setattr(process_agreement, "prepare_images", lambda *_: None)
+    monkeypatch.setattr(process_agreement, "batches", lambda *_, **__: made)
+    monkeypatch.setattr(process_agreement, "_hash_of_pass", lambda *_: next(found))
+    given = setup(tiny_splits, settings(), MIXED)
+    assert process_agreement._gradients(tiny_net, given) == expected
+
+
+def test_where_gradients_are_not_repeated_the_processor_has_to_be_the_same() -> None:
+    chance = replace(MEMBER, node="n2", gradients="")
+    require_equal([MEMBER, chance, replace(MEMBER, gradients="others")])
+    with pytest.raises(ProcessError, match=r"process 2 on n3 \(EPYC\) computes other bytes"):
+        require_equal([MEMBER, chance, replace(chance, node="n3", processor="EPYC")])
+    with pytest.raises(ProcessError, match=r"process 1 on n2 has torch 2\.13"):
+        require_equal([MEMBER, replace(chance, torch="2.13")])
