@@ -435,7 +435,10 @@ def test_a_process_that_is_lost_while_the_last_connect_is_an_error_of_the_group(
     monkeypatch.setattr(process_group, "_end_with_launcher", lambda: None)
     monkeypatch.setattr(process_group, "_start", lambda: None)
     monkeypatch.setattr(distributed, "new_group", fail)
-    with pytest.raises(LostProcess), process_group.joined():
+    with (
+        pytest.raises(LostProcess, match=r"continue \(Connection reset by peer\)\. Resume"),
+        process_group.joined(),
+    ):
         pass
     assert process_group._links == [None]
 
@@ -474,3 +477,24 @@ def test_a_process_that_is_connected_may_take_longer_than_connecting() -> None:
     ]  # fmt: skip
     for found, errors in [process.communicate(timeout=300) for process in both]:
         assert found == "[0, 1] True\nTrue 0\n", errors
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("Connection closed by peer.\nand more"), "Connection closed by peer"),
+        (EOFError(), "EOFError"),
+    ],
+)
+def test_a_lost_process_is_told_with_what_torch_says(error: Exception, reason: str) -> None:
+    with pytest.raises(LostProcess) as lost, process_group._connected():
+        raise error
+    assert str(lost.value) == (
+        f"another process of this training has ended, so that this one cannot continue ({reason}). "
+        "Resume the run, with any number of processes; what was saved is kept."
+    )
+
+
+def test_a_gpu_whose_memory_is_full_is_no_lost_process() -> None:
+    with pytest.raises(torch.OutOfMemoryError), process_group._connected():
+        raise torch.OutOfMemoryError("CUDA out of memory.")

@@ -296,8 +296,11 @@ def _connected() -> Iterator[None]:
     """Raise LostProcess where a process cannot be reached any more."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise  # of this process
     except (RuntimeError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise LostProcess(
-            "another process of this training has ended, so that this one cannot continue. Resume "
-            "the run, with any number of processes; what was saved is kept."
+            "another process of this training has ended, so that this one cannot continue "
+            f"({reason}). Resume the run, with any number of processes; what was saved is kept."
         ) from error
