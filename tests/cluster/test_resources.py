@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from glasshouse.cluster.connection import _gpus
+from glasshouse.cluster.connection import _gpus, connected
 from glasshouse.cluster.pieces import Cluster, Terms, require_alike_nodes
 from glasshouse.errors import UsageError
 
@@ -20,10 +20,19 @@ def ray_with(**resources: float) -> Any:
 
 @pytest.mark.parametrize(
     ("device", "gpus", "expected"),
-    [("auto", 0, 0), ("auto", 2, 1), ("cuda:1", 2, 1), ("cpu", 2, 0), ("mps", 2, 0)],
+    [("auto", 0, 0), ("auto", 2, 1), ("cuda", 2, 1), ("cpu", 2, 0), ("mps", 2, 0)],
 )
 def test_a_piece_takes_a_gpu_where_its_device_is_one(device: str, gpus: int, expected: int) -> None:
     assert _gpus(ray_with(GPU=gpus), device) == expected
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "cuda:1"])
+def test_the_number_of_a_gpu_is_refused_before_a_cluster_is_looked_for(device: str) -> None:
+    with (
+        pytest.raises(UsageError, match=f"use --device cuda instead of {device}"),
+        connected("nowhere", device=device),
+    ):
+        pass
 
 
 def test_cuda_needs_a_cluster_with_a_gpu() -> None:

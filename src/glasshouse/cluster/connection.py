@@ -63,8 +63,9 @@ def connected(
 
     Each piece of work takes as many cores as OMP_NUM_THREADS says, else one, and a GPU where the
     device asks for one. Where no node has a core yet, `say` is called with what is waited for.
-    Raises UsageError where there is no such cluster.
+    Raises UsageError where there is no such cluster, and for the number of a GPU.
     """
+    _require_any_gpu(device)
     require_address(address)
     threads = _threads()
     _set_environment(address)
@@ -96,12 +97,20 @@ def _await_worker(ray: Any, say: Callable[[str], None]) -> None:
         time.sleep(_POLL_S)
 
 
+def _require_any_gpu(device: str) -> None:
+    """Raise UsageError for a numbered GPU: a piece sees only its own, which is always cuda:0."""
+    if device.startswith("cuda:"):
+        raise UsageError(
+            f"--on chooses the GPU of each piece of work: use --device cuda instead of {device}"
+        )
+
+
 def _gpus(ray: Any, device: str) -> int:
     """How many GPUs a piece takes: Ray hides those that it did not ask for."""
     has_some = ray.cluster_resources().get("GPU", 0) >= 1
-    if device.startswith("cuda") and not has_some:
+    if device == "cuda" and not has_some:
         raise UsageError(f"device {device}: the cluster has no GPU")
-    return int(has_some and (device == "auto" or device.startswith("cuda")))
+    return int(has_some and device in ("auto", "cuda"))
 
 
 def _set_environment(address: str) -> None:
