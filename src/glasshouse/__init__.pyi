@@ -13,6 +13,7 @@ from .errors import (
     DataError as DataError,
     DivergedError as DivergedError,
     GlasshouseError as GlasshouseError,
+    GpuMemoryError as GpuMemoryError,
     Interrupted as Interrupted,
     ModelError as ModelError,
     RecipeError as RecipeError,

@@ -1,12 +1,17 @@
 """The named errors, each with the exit code of the command line."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 # Of many files that cannot be read, the first ones are enough to see what is wrong.
 _FILES_NAMED = 20
 _PATH_SHOWN = 120
+# What torch says of a full GPU without its own class for it: on MPS, and where it cannot begin.
+_GPU_IS_FULL = (
+    "MPS backend out of memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED"
+)  # fmt: skip
 
 
 class GlasshouseError(Exception):
@@ -107,6 +112,12 @@ class DivergedError(GlasshouseError):
     exit_code = 4
 
 
+class GpuMemoryError(GlasshouseError):
+    """The memory of a GPU is full."""
+
+    exit_code = 2
+
+
 class GlasshouseWarning(UserWarning):
     """Something that is not needed for a result could not be done; the work continues."""
 
@@ -143,6 +154,24 @@ def describe_failed(error: OSError) -> str:
         f"{where}{error.strerror}. Check the disk and its free space; what was written before is "
         "kept, and a run continues with --resume."
     )
+
+
+@contextmanager
+def naming_full_gpu(first: str = "") -> Iterator[None]:
+    """A context that raises GpuMemoryError where the memory of a GPU is full.
+
+    first: what to try before anything else.
+    """
+    try:
+        yield
+    # Torch, which is not imported here, derives its own class from this one.
+    except RuntimeError as error:
+        is_named = f"{type(error).__module__}.{type(error).__name__}" == "torch.OutOfMemoryError"
+        if not (is_named or any(words in str(error) for words in _GPU_IS_FULL)):
+            raise
+        raise GpuMemoryError(
+            f"the GPU's memory is full: {first}end other programs that use it, or use --device cpu"
+        ) from error
 
 
 def _shortened(path: object) -> str:

@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from glasshouse.cli.main import _ALSO_CALLED, app, main
@@ -59,3 +60,18 @@ def test_a_command_is_found_by_what_other_tools_call_it() -> None:
         result = CliRunner().invoke(app, [given])
         assert result.exit_code == 2 and f"Did you mean 'glasshouse {meant}'?" in result.output
     assert "Did you mean 'train'" in CliRunner().invoke(app, ["trian"]).output
+
+
+def test_a_gpu_whose_memory_is_full_is_a_named_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Path, "is_dir", fail)
+    code, _, errors = glasshouse_here(["runs", "somewhere"], capsys)
+    assert (code, errors) == (
+        2,
+        "glasshouse: the GPU's memory is full: end other programs that use it, or use "
+        "--device cpu\n",
+    )

@@ -111,6 +111,26 @@ def test_what_all_processes_notice_is_said_once_on_each_machine(
     assert (str(error) in capsys.readouterr().err) == is_said
 
 
+def test_a_process_whose_gpu_has_no_memory_left_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @contextmanager
+    def joined() -> Iterator[process_group.ProcessGroup]:
+        yield process_group.ProcessGroup(2, 4)
+
+    def fill(*others: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(process_group, "joined", joined)
+    monkeypatch.setattr(followers, "follow_runs", fill)
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(typer.Exit) as ended:
+        processes._follow()
+    assert ended.value.exit_code == 2
+    errors = capsys.readouterr().err
+    assert "glasshouse: process 0 on " in errors and "the GPU's memory is full: " in errors
+
+
 def test_warnings_of_other_processes_end_where_the_first_one_has_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from glasshouse.cluster.connection import connected
-from glasshouse.cluster.pieces import Cluster, Terms, opened, portable, run_piece
+from glasshouse.cluster.pieces import Cluster, Terms, opened, portable, read_versions, run_piece
 from glasshouse.errors import (
     BadImage,
     DataError,
     GlasshouseError,
     GlasshouseWarning,
+    GpuMemoryError,
     Interrupted,
     MissingSource,
     StorageError,
@@ -45,6 +46,10 @@ def fail(kind: str) -> None:
     if kind == "data":
         raise UnreadableFiles("two files are bad", [("a.png", "empty")])
     raise FileNotFoundError(2, "No such file or directory", "/data/none")
+
+
+def fill() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 def die_once(folder: Path) -> int:
@@ -128,3 +133,9 @@ def test_what_is_wrong_with_files_of_another_machine_names_it() -> None:
 def test_a_piece_checks_the_versions_where_it_runs() -> None:
     with pytest.raises(UsageError, match=r"instead of 1\.0"):
         opened(run_piece(Terms({"torch": "1.0"}, 1), times, 1, 1))
+
+
+def test_a_piece_that_fills_the_memory_of_a_gpu_has_a_named_error() -> None:
+    outcome = run_piece(Terms(read_versions(), 1), fill)
+    assert type(outcome.error) is GpuMemoryError
+    assert "the GPU's memory is full" in str(outcome.error)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from glasshouse.data.images import ImageSet, Splits, take
-from glasshouse.errors import DataError, UsageError
+from glasshouse.errors import DataError, GpuMemoryError, UsageError
 from glasshouse.models.classifier import Preprocessing
 from glasshouse.models.views import Views
 from glasshouse.settings import AugmentSettings, ModelSettings, TrainSettings
@@ -160,3 +160,15 @@ def test_a_training_that_has_stalled_goes_on_no_further(
     plain = settings(epochs=1)
     records = list(train_until_done(begin(tiny_net, plain, CPU), setup(tiny_splits, plain)))
     assert [type(record) for record in records] == [Step] * 6 + [Epoch]
+
+
+def test_a_gpu_whose_memory_is_full_is_an_error_that_says_what_to_do(
+    tiny_net: nn.Module, tiny_splits: Splits
+) -> None:
+    def full(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    advice = "lower train.batch_size or data.image_size, end other programs .* --device cpu"
+    for lr in (1e-3, "auto"):
+        with pytest.raises(GpuMemoryError, match=f"the GPU's memory is full: {advice}"):
+            train_classifier(tiny_net, tiny_splits, settings(lr=lr), loss=full)

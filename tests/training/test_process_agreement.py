@@ -240,7 +240,7 @@ def test_gradients_that_a_gpu_does_not_repeat_are_not_compared(
 ) -> None:
     found, made = iter(hashes), iter([SimpleNamespace(shards=[None])])
     monkeypatch.setattr(process_agreement, "device_of", lambda net: torch.device(device))
-    monkeypatch.setattr(process_agreement, "repeatable", lambda device: nullcontext())
+    monkeypatch.setattr(process_agreement, "as_in_training", lambda *_: nullcontext())
     monkeypatch.setattr(process_agreement, "prepare_images", lambda *_: None)
     monkeypatch.setattr(process_agreement, "batches", lambda *_, **__: made)
     monkeypatch.setattr(process_agreement, "_hash_of_pass", lambda *_: next(found))

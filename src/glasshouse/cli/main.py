@@ -43,6 +43,7 @@ from glasshouse.errors import (
     UsageError,
     describe_failed,
     describe_refused,
+    naming_full_gpu,
 )
 from glasshouse.memory import keep_freed_memory
 
@@ -154,7 +155,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     _print_warnings()
     try:
-        with safe_children():
+        with safe_children(), naming_full_gpu():
             app(standalone_mode=True)
     except GlasshouseError as error:
         print(f"glasshouse: {error}", file=sys.stderr)

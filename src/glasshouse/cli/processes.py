@@ -21,6 +21,7 @@ from glasshouse.errors import (
     LostProcess,
     ProcessError,
     UsageError,
+    naming_full_gpu,
 )
 
 if TYPE_CHECKING:
@@ -188,7 +189,8 @@ def _follow() -> None:
         with joined() as group, catch_signals(tell=lambda text: None) as signal_received:
             # The first process has the same ones, and says so.
             warnings.simplefilter("ignore", GlasshouseWarning)
-            follow_runs(group, signal_received)
+            with naming_full_gpu():
+                follow_runs(group, signal_received)
     except GlasshouseError as error:
         # What all processes notice, the first one of each machine says.
         is_noticed = isinstance(error, DivergedError | ProcessError)

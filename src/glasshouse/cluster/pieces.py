@@ -18,6 +18,7 @@ from glasshouse.errors import (
     StorageError,
     UsageError,
     describe_failed,
+    naming_full_gpu,
 )
 
 # A piece that ends its process this often does so for a reason, for example because memory runs
@@ -129,7 +130,8 @@ def run_piece(terms: Terms, work: Callable[..., object], *arguments: object) -> 
         try:
             require_versions(socket.gethostname(), read_versions(), terms.versions)
             torch.set_num_threads(terms.threads)
-            value, error = work(*arguments), None
+            with naming_full_gpu():
+                value, error = work(*arguments), None
         except GlasshouseError as raised:
             value, error = None, portable(raised, terms)
         except OSError as raised:

@@ -17,7 +17,7 @@ from glasshouse.settings import TrainSettings
 from glasshouse.training.loop import TrainingSetup, update, use_own_optimizer
 from glasshouse.training.lr_curve import DEFAULT_RULE, Losses, LrCurve, read_curve, require_rule
 from glasshouse.training.own_parts import own_batches
-from glasshouse.training.repeatable import repeatable, threads_of
+from glasshouse.training.repeatable import as_in_training
 from glasshouse.training.schedules import with_peak
 from glasshouse.training.state import begin
 
@@ -84,7 +84,7 @@ def find_lr(
     rows = []
     for number in range(test.seeds):
         tell("range test", number * test.steps, test.seeds * test.steps)
-        with threads_of(setup.settings), repeatable(choose_device(setup.settings.device)):
+        with as_in_training(setup.settings, choose_device(setup.settings.device)):
             rows.append(_one_test(net, _with_seed(setup, number), lrs))
     tell("range test", test.seeds * test.steps, test.seeds * test.steps)
     return read_curve(lrs, np.stack(rows), rule, guess_loss=_guess_loss(setup))

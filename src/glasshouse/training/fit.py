@@ -58,8 +58,8 @@ def train_classifier(
 
     Returns the classifier and the metrics of each epoch; the test split is not used. Raises
     UsageError, ModelError and DataError for a network or images that do not fit together,
-    DivergedError when the loss is not finite, and NoUsableRate with ``lr = "auto"`` and no usable
-    valley.
+    DivergedError when the loss is not finite, GpuMemoryError when the memory of the GPU is full,
+    and NoUsableRate with ``lr = "auto"`` and no usable valley.
     """
     require_own_parts(own)
     settings = TrainSettings() if settings is None else settings

@@ -126,8 +126,8 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
 
     Only with our own batches does a state that was saved and loaded continue exactly; of others,
     those of the present epoch that were used already are skipped. Raises DivergedError, naming the
-    images, when a training or validation loss is not finite, and UsageError and DataError for own
-    parts that do not fit.
+    images, when a training or validation loss is not finite, GpuMemoryError when the memory of the
+    GPU is full, and UsageError and DataError for own parts that do not fit.
     """
     return in_threads_of(setup.settings, device_of(state.net), _trained(state, setup))
 

@@ -16,7 +16,7 @@ from glasshouse.models.predict import device_of
 from glasshouse.storage import sha256_of_bytes, tensors_to_bytes
 from glasshouse.training.loop import TrainingSetup, backward
 from glasshouse.training.process_group import ProcessGroup, require_shareable_device
-from glasshouse.training.repeatable import repeatable, threads_of
+from glasshouse.training.repeatable import as_in_training
 from glasshouse.training.state import TrainingState, packed_state, unpack_state
 
 
@@ -134,11 +134,11 @@ def _gradients(net: nn.Module, setup: TrainingSetup) -> str:
     settings, device = setup.settings, device_of(net)
     data = prepare_images(setup.train, device, settings.sampling, Cut(settings.shards, range(1)))
     made = batches(data, setup.augment, batch_size=settings.batch_size, seed=settings.seed, epoch=0)
-    shard = next(made).shards[0]
     # Where torch knows no order for a sum, as where the windows of max pooling overlap, processes
     # would differ by chance. They need not agree: all get the one sum of each step.
     passes = 2 if device.type == "cuda" else 1
-    with threads_of(settings), repeatable(device):
+    with as_in_training(settings, device):
+        shard = next(made).shards[0]
         hashes = {_hash_of_pass(net, setup, shard) for _ in range(passes)}
     return hashes.pop() if len(hashes) == 1 else ""
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from glasshouse.errors import naming_full_gpu
 from glasshouse.models.devices import compute_exactly
 from glasshouse.settings import TrainSettings
 
@@ -66,15 +67,23 @@ def _ignore_warning_of_pooling() -> None:
         warnings.filterwarnings("ignore", _OF_POOLING)
 
 
+@contextmanager
+def as_in_training(settings: TrainSettings, device: torch.device) -> Iterator[None]:
+    """A context with the threads of the settings, and on a GPU with `repeatable` algorithms.
+
+    Raises GpuMemoryError, with what to do, where the memory of the GPU is full.
+    """
+    smaller = "lower train.batch_size or data.image_size, "
+    with threads_of(settings), repeatable(device), naming_full_gpu(smaller):
+        yield
+
+
 def in_threads_of(
     settings: TrainSettings, device: torch.device, records: Iterator[_Record]
 ) -> Iterator[_Record]:
-    """The records of a generator that runs with these threads, and its consumer with its own.
-
-    On a GPU, it runs with `repeatable` algorithms as well.
-    """
+    """The records of a generator that runs `as_in_training`, and its consumer as before."""
     while True:
-        with threads_of(settings), repeatable(device):
+        with as_in_training(settings, device):
             try:
                 record = next(records)
             except StopIteration:

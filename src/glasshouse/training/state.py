@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from glasshouse.errors import StorageError
+from glasshouse.errors import StorageError, naming_full_gpu
 from glasshouse.models.devices import compute_exactly
 from glasshouse.models.final_softmax import logit_net
 from glasshouse.settings import TrainSettings
@@ -106,7 +106,8 @@ def begin(net: nn.Module, settings: TrainSettings, device: torch.device) -> Trai
     CUDA, see `compute_exactly`.
     """
     compute_exactly(device)
-    own = copy.deepcopy(logit_net(net)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with naming_full_gpu():
+        own = copy.deepcopy(logit_net(net)).to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     state = TrainingState(own, build_optimizer(own, settings))
     if settings.ema_decay is not None:
         state.averaged = copy_weights(own)

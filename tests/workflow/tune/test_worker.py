@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from glasshouse.recipe import load_recipe
+from glasshouse.workflow.tune import worker
 from glasshouse.workflow.tune.worker import (
     Ended,
     Messages,
@@ -56,3 +57,16 @@ def test_a_resumed_trial_with_several_labels_reports_the_scores_of_each_epoch_ag
     assert len({each.score for each in whole if isinstance(each, Reached)}) == 3
     assert heard(several_labels(tmp_path / "lost"), 3) == whole[:3]
     assert heard(several_labels(tmp_path / "lost"), 9) == whole
+
+
+def test_a_trial_that_fills_the_memory_of_a_gpu_has_failed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fills(task: Task) -> Messages:
+        yield Reached(1, 0.5)
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(worker, "_trained", fills)
+    found = heard(trial_messages(Task("digits", {}, tmp_path, None, True)), 9)
+    problem = "the GPU's memory is full: end other programs that use it, or use --device cpu"
+    assert found == [Reached(1, 0.5), Ended(None, 0, problem)]

@@ -11,7 +11,13 @@ from typing import Any
 
 import torch
 
-from glasshouse.errors import DataError, DivergedError, GlasshouseError
+from glasshouse.errors import (
+    DataError,
+    DivergedError,
+    GlasshouseError,
+    GpuMemoryError,
+    naming_full_gpu,
+)
 from glasshouse.evaluation.multi_label import mean_average_precision
 from glasshouse.models.predict import predict
 from glasshouse.recipe import parse_recipe
@@ -94,8 +100,10 @@ def trial_messages(task: Task) -> Messages:
     An error is the end of the trial, and never raised.
     """
     try:
-        yield (yield from _trained(task))
-    except DivergedError as error:
+        with naming_full_gpu():
+            ended = yield from _trained(task)
+        yield ended
+    except (DivergedError, GpuMemoryError) as error:
         yield Ended(None, 0, str(error))
     except GlasshouseError as error:
         yield Ended(None, 0, f"{type(error).__name__}: {error}")
