@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from glasshouse.data.device_copy import on_device, read_ahead, room_on, to_device
+from glasshouse.data.device_copy import brought, on_device, read_ahead, room_on, to_device
 
 CPU = torch.device("cpu")
 
@@ -72,3 +72,34 @@ def test_only_a_copy_from_main_memory_to_a_gpu_is_not_waited_for() -> None:
     assert is_async(True, "cuda") is True
     assert [is_async(True, "cpu"), is_async(True, "mps")] == [False, False]
     assert is_async(False, "cuda") is False
+
+
+def test_a_tensor_of_anybodys_is_brought_from_pinned_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    def pin_memory(self: torch.Tensor) -> torch.Tensor:
+        seen.append(("pinned", self.stride()))
+        return self
+
+    def to(self: torch.Tensor, device: torch.device, non_blocking: bool) -> torch.Tensor:
+        seen.append((device.type, self.dtype, non_blocking))
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    wide = torch.zeros(2, 3, dtype=torch.float64)
+    brought(wide.T, torch.device("cuda"))
+    # One channel for all three has no memory for each of them.
+    brought(torch.zeros(2, 1).expand(-1, 3), torch.device("cuda"))
+    brought(wide, torch.device("mps"))
+    brought(wide, CPU)
+    assert seen == [
+        ("pinned", (1, 3)),
+        ("cuda", torch.float64, True),
+        ("pinned", (3, 1)),
+        ("cuda", torch.float32, True),
+        ("mps", torch.float32, False),
+        ("cpu", torch.float64, False),
+    ]

@@ -20,7 +20,7 @@ from glasshouse.training import own_parts
 from glasshouse.training.finder import RangeTest, find_lr
 from glasshouse.training.fit import train_classifier, untrained_classifier
 from glasshouse.training.loop import Step, TrainingSetup, train
-from glasshouse.training.own_parts import _as_images
+from glasshouse.training.own_parts import WantedBatches, _as_images, own_batches
 from glasshouse.training.state import TrainingState, begin, load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
@@ -515,3 +515,30 @@ def test_rates_of_groups_keep_their_ratios_and_the_highest_is_known() -> None:
     assert own_parts.own_rate(torch.optim.SGD(net.parameters(), lr=0.1)) is None
     still = own_parts.own_optimizer(net, lambda own: torch.optim.SGD(own.parameters(), lr=0.0))
     assert [group["lr_factor"] for group in still.param_groups] == [1.0]
+
+
+def one_batch(labels: Any, epoch: int) -> list[Any]:
+    return [(IMAGES, labels)]
+
+
+def test_labels_are_checked_before_they_are_brought_to_the_device() -> None:
+    # Values on the meta device cannot be read.
+    meta, truth = torch.device("meta"), functional.one_hot(ANSWERS, 4)
+    for labels, is_several, classes, expected in (
+        (ANSWERS.int(), False, 4, torch.int64),
+        (ANSWERS.int(), False, None, torch.int32),
+        (truth, True, 4, torch.bool),
+        (truth.numpy(), True, None, torch.bool),
+    ):
+        wanted = WantedBatches((16, 16), meta, is_several, classes)
+        found, count = own_batches(partial(one_batch, labels), 0, 0, wanted)
+        (batch,) = found
+        assert batch.images.is_meta and batch.labels.is_meta and count == 1
+        assert batch.labels.dtype == expected
+    found, _ = own_batches(
+        lambda epoch: [(IMAGES, ANSWERS + 1)], 0, 0, WantedBatches((16, 16), meta, False, 4)
+    )
+    with pytest.raises(
+        DataError, match=r"batches\(0\), batch 1: expected labels 0 to 3, received 1"
+    ):
+        next(found)

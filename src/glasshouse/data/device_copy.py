@@ -33,6 +33,16 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return values.to(device, non_blocking=values.is_cpu and device.type == "cuda")
 
 
+def brought(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of anybody's on a device, copied from pinned memory where a device can do that."""
+    if device.type == "cuda" and values.is_cpu:
+        # Where values share memory, as those of a channel that is repeated, it cannot be pinned.
+        values = (values.contiguous() if 0 in values.stride() else values).pin_memory()
+    if device.type == "mps" and values.dtype == torch.float64:
+        values = values.float()  # the widest that MPS has
+    return to_device(values, device)
+
+
 def room_on(device: torch.device) -> int:
     """How many bytes of images may stay on a device: a quarter of what is free there now."""
     if device.type != "cuda":

@@ -127,10 +127,8 @@ def _endless(setup: TrainingSetup, steps: int) -> Iterator[Batch]:
     settings = setup.settings
     device = choose_device(settings.device)
     if setup.batches is not None:
-        size = (setup.preprocessing.height, setup.preprocessing.width)
-        several = setup.train.is_multi_label
         for epoch in count():
-            yield from own_batches(setup.batches, epoch, 0, size, device, are_several=several)[0]
+            yield from own_batches(setup.batches, epoch, 0, setup.wanted_batches(device))[0]
     data = prepare_images(setup.train, device, settings.sampling, setup.cut)
     epochs = -(-steps // step_count(len(data), settings.batch_size, settings.shards))
     for epoch in range(epochs):

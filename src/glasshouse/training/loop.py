@@ -6,7 +6,7 @@ iterating leaves the state after a whole step, ready to be saved and resumed.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -44,7 +44,7 @@ from glasshouse.training.own_parts import (
     BatchSource,
     Loss,
     MakeOptimizer,
-    as_labels,
+    WantedBatches,
     own_batches,
     own_optimizer,
     own_rate,
@@ -119,6 +119,14 @@ class TrainingSetup:
         """How batches are cut into shards, and which of them this process computes."""
         shards = self.settings.shards
         return Cut(shards, self.group.share_of(shards))
+
+    def wanted_batches(self, device: torch.device) -> WantedBatches:
+        """What batches of the user's own have to be."""
+        size = (self.preprocessing.height, self.preprocessing.width)
+        # A loss of the user's own takes whatever the batches yield; weights need classes.
+        takes_any = self.loss is not None and self.class_weights is None
+        classes = None if takes_any else len(self.train.class_names)
+        return WantedBatches(size, device, self.train.is_multi_label, classes)
 
 
 def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
@@ -240,15 +248,6 @@ def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
     weights = None
     if setup.class_weights is not None:
         weights = weights_on(logits.device, setup.class_weights)
-    # A loss of the user's own takes whatever the batches yield; weights need classes.
-    if setup.batches is not None and (setup.loss is None or weights is not None):
-        labels = as_labels(
-            batch.labels,
-            (len(logits), logits.shape[1]),
-            f"batch {batch.step + 1}",
-            are_several=setup.train.is_multi_label,
-        )
-        batch = replace(batch, labels=labels)
     return batch_loss(logits, batch, setup.settings.label_smoothing, weights, setup.loss)
 
 
@@ -286,13 +285,10 @@ def _batch_source(
     device, settings = device_of(state.net), setup.settings
     usual = step_count(len(setup.train), settings.batch_size, settings.shards)
     if setup.batches is not None:
-        source = setup.batches
-        size = (setup.preprocessing.height, setup.preprocessing.width)
+        source, wanted = setup.batches, setup.wanted_batches(device)
 
         def others() -> tuple[Iterator[Batch], int]:
-            several = setup.train.is_multi_label
-            place = state.epoch, state.step
-            found, count = own_batches(source, *place, size, device, are_several=several)
+            found, count = own_batches(source, state.epoch, state.step, wanted)
             return found, count or usual
 
         return others

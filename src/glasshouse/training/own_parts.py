@@ -5,7 +5,7 @@ expects log-probabilities, an optimizer over another network's weights.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypedDict
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from glasshouse.data.batches import Batch
+from glasshouse.data.device_copy import brought
 from glasshouse.errors import DataError, UsageError, nearest, type_words
 from glasshouse.setting_errors import nearest_key
 from glasshouse.settings import TrainSettings
@@ -143,23 +144,29 @@ def own_loss(loss: Loss, logits: Tensor, labels: Any) -> Tensor:
     return value
 
 
+@dataclass(frozen=True)
+class WantedBatches:
+    """What batches have to be, and the device that they are brought to.
+
+    size: height and width of the images. are_several: whether an image may have several labels;
+    numbers 0 and 1 for each label then count as truth values. classes: how many there are, None
+    where a loss of the user's own takes whatever the labels are.
+    """
+
+    size: tuple[int, int]
+    device: torch.device
+    are_several: bool = False
+    classes: int | None = None
+
+
 def own_batches(
-    source: BatchSource,
-    epoch: int,
-    first_step: int,
-    size: tuple[int, int],
-    device: torch.device,
-    *,
-    are_several: bool = False,
+    source: BatchSource, epoch: int, first_step: int, wanted: WantedBatches
 ) -> tuple[Iterator[Batch], int | None]:
     """The batches of an epoch from first_step on, and how many it has, where that is known.
 
-    size: height and width of the images that the classifier takes. are_several: whether an image
-    may have several labels; numbers 0 and 1 for each label then count as truth values.
-
     Raises UsageError for what is no function of the epoch and for what it yields that is no pair of
-    images and labels, DataError for an epoch without batches and for images that are scaled or have
-    another size.
+    images and labels, DataError for an epoch without batches, for images that are scaled or have
+    another size, and for labels that are no classes.
     """
     if not callable(source):
         raise UsageError(
@@ -173,10 +180,7 @@ def own_batches(
             f"batches({epoch}): expected an iterable of (images, labels), received a "
             f"{type(pairs).__name__}"
         )
-    found = _checked(pairs, epoch, first_step, size, device)
-    if are_several:
-        found = (replace(batch, labels=as_truth(batch.labels)) for batch in found)
-    return found, _length(pairs)
+    return _checked(pairs, epoch, first_step, wanted), _length(pairs)
 
 
 def as_truth(labels: Any) -> Any:
@@ -229,11 +233,7 @@ def _length(pairs: Iterable[Any]) -> int | None:
 
 
 def _checked(
-    pairs: Iterable[Any],
-    epoch: int,
-    first_step: int,
-    size: tuple[int, int],
-    device: torch.device,
+    pairs: Iterable[Any], epoch: int, first_step: int, wanted: WantedBatches
 ) -> Iterator[Batch]:
     step = first_step
     for pair in islice(pairs, first_step, None):
@@ -243,22 +243,34 @@ def _checked(
                 f"{where}: expected (images, labels), received {type_words(pair)}; for a "
                 "DataLoader pass from_dataloader(loader)"
             )
-        images = _as_images(pair[0], where).to(device)
-        if images.shape[2:] != size:
+        images = _as_images(pair[0], where)
+        if images.shape[2:] != wanted.size:
             raise DataError(
-                f"{where}: expected images of {size[0]}x{size[1]} pixels, as those of the "
-                f"training split, received {images.shape[2]}x{images.shape[3]}"
+                f"{where}: expected images of {wanted.size[0]}x{wanted.size[1]} pixels, as those "
+                f"of the training split, received {images.shape[2]}x{images.shape[3]}"
             )
-        labels = pair[1]
-        if isinstance(labels, Tensor | np.ndarray):
-            labels = torch.as_tensor(labels).to(device)
-        yield Batch(step, images, labels, np.arange(len(images)))
+        # Where they came from, as reading values of a GPU would wait for it in every step.
+        labels = _as_wanted(pair[1], len(images), wanted, where)
+        if isinstance(labels, Tensor):
+            labels = brought(labels, wanted.device)
+        yield Batch(step, brought(images, wanted.device), labels, np.arange(len(images)))
         step += 1
     if step == 0:
         raise DataError(
             f"batches({epoch}) yields nothing: expected a new iterable for each epoch, not one "
             "that is used up after the first"
         )
+
+
+def _as_wanted(labels: Any, count: int, wanted: WantedBatches, where: str) -> Any:
+    """Labels of this many images as the loss takes them."""
+    if isinstance(labels, np.ndarray):
+        labels = torch.as_tensor(labels)
+    if wanted.are_several:
+        labels = as_truth(labels)
+    if wanted.classes is None:
+        return labels
+    return as_labels(labels, (count, wanted.classes), where, are_several=wanted.are_several)
 
 
 def require_image_shape(values: Tensor, where: str) -> None:
