@@ -95,11 +95,20 @@ NETWORKS: list[tuple[Any, str]] = [
     (make_images(4), "The images come second"),
     (None, "Received None"),
 ]
+SMALL = make_images(4, size=8)
 USES: list[tuple[Mistake, str]] = [
     (lambda s, c: api.train_classifier([DENSE], s.train), "expected splits, from load_splits"),
     (lambda s, c: api.train_classifier(c, s, 3), r"TrainSettings\(epochs=3\).* received an int"),
     (lambda s, c: gh.train_classifier(c, replace(s, train=gh.take(s.train, []))), "no images"),
     (lambda s, c: gh.train_classifier(c, replace(s, validation=gh.take(s.test, []))), "no images"),
+    (
+        lambda s, c: gh.train_classifier([DENSE], replace(s, validation=make_images(4, size=8))),
+        "training split are 16x16, but those of the validation split 8x8",
+    ),
+    (
+        lambda s, c: gh.train_classifier(c, gh.Splits(SMALL, SMALL, SMALL)),
+        r"images are 8x8, but the classifier takes 16x16: .* DataSettings\(image_size=16\)",
+    ),
     (lambda s, c: gh.train_classifier(c, s, gh.TrainSettings(device="gpu")), "Expected auto, cpu"),
     (lambda s, c: api.predict((c, ()), s.test), "classifier, epochs = train_classifier"),
     (lambda s, c: api.predict(s.test, c), "expected a Classifier first, received an ImageSet"),
@@ -221,6 +230,9 @@ def test_a_classifier_is_trained_further_with_its_own_preprocessing(
     gh.save_classifier(further, tmp_path)
     again = gh.load_classifier(tmp_path).predict(splits.test)
     assert again.logits.tobytes() == further.predict(splits.test).logits.tobytes()
-    other = replace(splits, train=replace(splits.train, class_names=("a", "b", "c", "d")))
+    names = ("a", "b", "c", "d")
+    parts = (splits.train, splits.validation, splits.test)
+    train, validation, test = (replace(each, class_names=names) for each in parts)
+    other = gh.Splits(train, validation, test)
     with pytest.raises(gh.DataError, match="the images have the classes a, b, c, d"):
         gh.train_classifier(further, other)

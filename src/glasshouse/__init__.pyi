@@ -175,7 +175,7 @@ from .training.heads import (
     best_head as best_head,
     fit_heads as fit_heads,
 )
-from .training.loop import Step as Step, TrainingSetup as TrainingSetup, train as train
+from .training.loop import Step as Step, train as train
 from .training.lr_curve import LrCurve as LrCurve
 from .training.own_parts import OwnParts as OwnParts
 from .training.schedules import EveryStep as EveryStep
@@ -185,6 +185,7 @@ from .training.state import (
     begin as begin,
     final_net as final_net,
 )
+from .training.training_setup import TrainingSetup as TrainingSetup
 from .training.transfer import begin_transfer as begin_transfer, train_transfer as train_transfer
 from .workflow.compare.compare_runs import compare_runs as compare_runs
 from .workflow.compare.cross_validation import Folds as Folds, cross_validate as cross_validate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from glasshouse.data.arrays import named_targets, rgb_pixels
+from glasshouse.data.arrays import bytes_hint, named_targets, rgb_pixels
 from glasshouse.data.images import ImageSet, take, with_class_order
 from glasshouse.errors import DataError
 
@@ -65,6 +65,8 @@ def test_ids_are_positions_unless_they_are_given() -> None:
         (PIXELS / 510 + 0.25, "(255 * pixels).round().astype('uint8')"),
         (PIXELS // 2 + 1.0, "pixels.round().astype('uint8')"),
         (PIXELS / 255 - 0.5, "undo the normalisation"),
+        (np.where(PIXELS > 9, PIXELS, np.nan), "infinite or not numbers; replace them first"),
+        (np.where(PIXELS > 9, PIXELS / 255, np.inf), "infinite or not numbers; replace them"),
     ],
 )
 def test_other_types_are_refused_with_the_expression_that_corrects_them(
@@ -77,6 +79,12 @@ def test_other_types_are_refused_with_the_expression_that_corrects_them(
         corrected = eval(advice, {"pixels": pixels})
         assert corrected.dtype == np.uint8
         assert ImageSet.from_arrays(corrected, LABELS).height == 8
+
+
+def test_the_expression_calls_the_array_as_the_caller_does() -> None:
+    for array in (PIXELS > 127, PIXELS / 255, PIXELS / 1.0, PIXELS.astype(np.uint16) * 257):
+        assert bytes_hint(array, "photo") == bytes_hint(array).replace("pixels", "photo")
+        assert "photo" in bytes_hint(array, "photo")
 
 
 @pytest.mark.parametrize(

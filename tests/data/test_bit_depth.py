@@ -20,14 +20,15 @@ from glasshouse.data.bit_depth import (
     top_value,
     value_range,
     warn_of_narrow,
+    warn_of_narrow_images,
 )
 from glasshouse.data.class_folders import list_folder
 from glasshouse.data.decode import decode, decode_opened
 from glasshouse.data.file_splits import load_unsplit
-from glasshouse.data.headers import decode_file, losses_of, read_header
+from glasshouse.data.headers import decode_file, decode_with_range, losses_of, read_header
 from glasshouse.data.image_checks import check
 from glasshouse.data.sources import load_splits
-from glasshouse.errors import GlasshouseWarning
+from glasshouse.errors import BadImage, GlasshouseWarning
 from glasshouse.settings import DataSettings
 from tests.data.image_files import encoded
 
@@ -175,6 +176,51 @@ def test_evaluating_and_predicting_warn(tmp_path: Path) -> None:
         warnings.simplefilter("error")
         whole = narrow_folder(tmp_path / "whole", 16)
         assert decode_file(whole / "cat" / "0.png").max() == 255
+
+
+@pytest.mark.parametrize(
+    ("data", "narrow"),
+    [
+        (deep_png(RAMP), "values 0 to 4,095 of 65,535"),
+        (deep_png(deep_colours(RAMP)), "values 0 to 4,095 of 65,535"),
+        (deep_png(RAMP * 16), ""),
+        (packed_tiff(RAMP // 8), "values 0 to 511 of 4,095"),
+        (packed_tiff(RAMP), ""),
+        (encoded("TIFF", Image.fromarray(np.float32(RAMP / 65535))), "values 0 to 0.0625 of 1"),
+        (encoded("PNG"), ""),
+        (encoded("JPEG"), ""),
+    ],
+    ids=["12 in 16", "colours", "16", "9 in 12", "12", "floats", "png", "jpeg"],
+)
+def test_an_image_that_pillow_has_opened_says_what_its_file_does(data: bytes, narrow: str) -> None:
+    with Image.open(io.BytesIO(data)) as image:
+        pixels, values = decode_with_range(image)
+    assert np.array_equal(pixels, decode(data))
+    assert values == narrow == read_header(data, "no-ending").narrow
+
+
+@pytest.mark.parametrize("kind", ["int32", "uint16"])
+def test_an_image_without_a_file_says_which_of_its_values_it_uses(kind: str) -> None:
+    image = Image.fromarray((RAMP // 16).astype(kind))
+    pixels, values = decode_with_range(image)
+    assert pixels.max() == 1 and values == "values 0 to 255 of 65,535"
+    assert decode_with_range(Image.fromarray((RAMP * 16).astype(kind)))[1] == ""
+    assert decode_with_range(Image.fromarray((RAMP // 16).astype("uint8")))[1] == ""
+    with pytest.raises(BadImage, match="mine: expected values from 0 to 65535"):
+        decode_with_range(Image.fromarray(RAMP.astype(np.int32) * 17), name="mine")
+
+
+def test_images_without_files_are_called_images_and_told_how_to_have_eight_bits() -> None:
+    values = "values 0 to 255 of 65,535"
+    with pytest.warns(GlasshouseWarning) as caught:
+        warn_of_narrow_images([("row 1", values), ("row 2", values)])
+    (text,) = [str(each.message) for each in caught]
+    assert text.startswith(f"2 images with few grey levels: row 1 ({values}); row 2 ({values}).")
+    assert text.endswith("Image.fromarray(np.asarray(image).astype('uint8')).")
+    assert caught[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_narrow_images([])
 
 
 def test_of_many_files_the_first_are_named() -> None:

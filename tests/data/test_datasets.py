@@ -1,4 +1,5 @@
 import io
+import warnings
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from glasshouse.data.datasets import _bytes_of, from_dataset, image_rows
 from glasshouse.data.fitting import fit_to_size
-from glasshouse.errors import BadImage, DataError, UsageError
+from glasshouse.errors import BadImage, DataError, GlasshouseWarning, UsageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
 FIRST = PIXELS.transpose(0, 3, 1, 2)
@@ -243,6 +244,18 @@ def test_lists_that_may_mean_something_else_are_refused(lists: list[Any], said: 
 def test_a_list_of_rows_of_different_lengths_is_no_image() -> None:
     with pytest.raises(BadImage, match="row 3: cannot be read as an array"):
         image_rows([[1, 2], [3]], "row 3")
+
+
+def test_pillow_images_that_use_few_of_their_values_are_named_once_for_all() -> None:
+    ramp = np.arange(72, dtype=np.int32).reshape(8, 9)
+    images = [Image.fromarray(each) for each in (ramp * 900, ramp, ramp + 1, PIXELS[0])]
+    rows = [(image.convert("RGB") if k == 3 else image, 0) for k, image in enumerate(images)]
+    with pytest.warns(GlasshouseWarning, match="2 images with few grey levels: row 1 ") as caught:
+        from_dataset(rows, class_names=["a"])
+    assert len(caught) == 1 and "row 2 (values 1 to 72 of 65,535)" in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_dataset([rows[0], rows[3]], class_names=["a"])
 
 
 def test_only_values_of_bytes_divided_by_255_become_bytes() -> None:

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +9,10 @@ from glasshouse.data.findings import LEVELS, Finding, names_of
 from glasshouse.data.fitting import fit_to_size
 from glasshouse.data.image_checks import blocking, check, resolution
 from glasshouse.data.images import BadFile, ImageSet, OddFile, Splits, take
+from glasshouse.errors import DataError
 from tests.conftest import make_images
 from tests.data.placeholder_cards import card
+from tests.data.test_alike_splits import CHANGES
 
 
 def sound(size: int = 16) -> Splits:
@@ -37,6 +40,16 @@ def test_a_sound_source_gets_counts_and_no_warning() -> None:
     assert blocking(sound()) == ()
     (counts,) = [f for f in findings if f.title.startswith("train: 400")]
     assert counts.detail.startswith("north-west: 100")
+
+
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+def test_splits_that_do_not_belong_together_are_not_checked(
+    change: Callable[[ImageSet], ImageSet], words: str
+) -> None:
+    # Their images and labels would be compared as if they did.
+    splits = sound()
+    with pytest.raises(DataError, match=words.format("test")):
+        check(replace(splits, test=change(splits.test)))
 
 
 def test_training_images_in_test_are_named_with_their_effect_on_the_accuracy() -> None:

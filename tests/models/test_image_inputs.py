@@ -1,6 +1,8 @@
 """Whatever holds the same image gives the same answer, and what is no image says what to pass."""
 
 import json
+import re
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from PIL import Image
 
 import glasshouse as gh
 from glasshouse.data.decode import MAX_PIXELS, decode_opened
+from glasshouse.errors import GlasshouseWarning
+from glasshouse.models.image_inputs import of_network_size, require_network_size
 from tests.journeys.command import glasshouse_here
 
 CLASSIFIER = "cifar10-small"
@@ -62,7 +66,7 @@ def test_a_path_a_pillow_image_and_an_array_are_the_same_image(
         assert all((gh.read_images(each, cropped) == expected).all() for each in given)
         assert (gh.read_images(given, cropped) == expected).all()
         assert opened.size == before
-    assert (gh.read_images(expected[0], cropped) == expected).all()
+    assert (gh.read_images([expected[0]], cropped) == expected).all()
     assert (gh.read_images(expected, cropped) == expected).all()
 
 
@@ -138,12 +142,16 @@ WRONG: list[tuple[Any, str]] = [
     (None, "expected the path of an image file.* received None$"),
     ([1, 2], "expected the path of an image file.* received the int 1$"),
     (b"\xff\xd8", r"received bytes \(an encoded image is opened with PIL"),
-    (np.full((4, 5, 3), np.nan), "received values that are not finite"),
-    (torch.zeros(3, 32, 32), "expected the path of an image file.* received a Tensor"),
+    (np.full((4, 5, 3), np.nan), "with values that are infinite or not numbers; replace them"),
+    (torch.zeros(3, 32, 32), r"received a Tensor \(as uint8 \(n, 3, height, width\), its"),
     (np.zeros((32, 32, 3), np.float32), r"values 0 to 1 become 0 to 255 with \(255 \* image\)"),
-    (np.full((32, 32, 3), 9.0), r"received float64 \(32, 32, 3\); convert it with .astype"),
+    (np.full((32, 32, 3), 9.0), r"received float64 \(32, 32, 3\); its values fit: use image.round"),
+    (np.linspace(-1, 1, 3072).reshape(32, 32, 3), "values -1 to 1; undo the normalisation or"),
+    (np.ones((32, 32, 3), bool), r"use 255 \* image.astype\('uint8'\)"),
     (np.zeros((40, 32, 2), np.uint8), r"\(height, width, 3\).* received uint8 \(40, 32, 2\)"),
-    (np.zeros((3, 40, 40), np.uint8), "the images are 40x40, but the classifier takes 32x32"),
+    (np.zeros((3, 32, 32), np.uint8), r"one RGB image as image\[None\], three grey ones as np.re"),
+    (np.zeros((3, 40, 40), np.uint8), r"one RGB image as image.transpose\(1, 2, 0\), three grey"),
+    ([np.zeros((3, 40, 40), np.uint8)], "the images are 40x40, but the classifier takes 32x32"),
     (np.zeros((2, 3, 40, 40), np.uint8), r"are 40x40.* DataSettings\(image_size=32\)"),
     (np.zeros((0, 3, 32, 32), np.uint8), "received none"),
     (np.zeros((0, 8, 3), np.uint8), r"received uint8 \(0, 8, 3\)"),
@@ -159,6 +167,51 @@ def test_what_is_no_image_says_what_to_pass(
         classifier.predict(thing)
     with pytest.raises(gh.DataError, match=words):
         gh.explain(classifier, thing)
+
+
+def test_the_advice_on_a_size_is_one_that_can_be_followed() -> None:
+    images = gh.ImageSet.from_arrays(np.zeros((2, 8, 8), np.uint8), [0, 1])
+    for size, advice in (((16, 16), r"DataSettings\(image_size=16\)"), ((16, 20), "to 16x20")):
+        with pytest.raises(gh.DataError, match=f"are 8x8, but the classifier takes .*{advice}"):
+            of_network_size(images.pixels, gh.Preprocessing(*size))
+        with pytest.raises(gh.DataError, match=f"are 8x8, but the classifier takes .*{advice}"):
+            require_network_size(images, gh.Preprocessing(*size))
+    require_network_size(gh.take(images, []), gh.Preprocessing(16, 16))
+    require_network_size(images, gh.Preprocessing(8, 8))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 36)])
+def test_three_axes_of_which_the_first_has_three_are_read_as_the_message_says(
+    size: tuple[int, int], classifier: gh.Classifier
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, *size), dtype=np.uint8)
+    with pytest.raises(gh.DataError) as refused:
+        classifier.predict(image)
+    alone, grey = re.findall(r"(?:image|ones) as (.*?)(?:, three|$)", str(refused.value))
+    one, three = (eval(text, {"image": image, "np": np}) for text in (alone, grey))
+    expected = gh.read_images(Image.fromarray(image.transpose(1, 2, 0)), classifier)
+    assert (gh.read_images(one, classifier) == expected).all()
+    expected = gh.read_images([Image.fromarray(each) for each in image], classifier)
+    assert (gh.read_images(three, classifier) == expected).all()
+    assert (gh.read_images(list(image), classifier) == expected).all()
+
+
+@pytest.mark.parametrize("values", [range(256), range(0, 512, 2)])
+def test_a_pillow_image_that_uses_few_of_its_values_is_named(
+    values: range, classifier: gh.Classifier
+) -> None:
+    ramp = np.array(values, np.int32).reshape(16, 16)
+    wrong: list[Any] = [Image.new("RGB", (16, 16)), Image.fromarray(ramp)]
+    words = rf"1 image with few grey levels: image 1 \(values 0 to {ramp.max()} of 65,535\).*"
+    with pytest.warns(GlasshouseWarning, match=words + r"become an image of 8 bits with Image\.f"):
+        dark = gh.read_images(wrong, classifier)
+    assert dark.max() <= 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = Image.fromarray(ramp)
+        right = Image.fromarray(np.asarray(image).astype("uint8"))
+        assert gh.read_images(right, classifier).max() > 200
+        gh.read_images(Image.fromarray(ramp * 128), classifier)
 
 
 def test_a_closed_or_a_huge_pillow_image_is_a_bad_image(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -35,3 +36,10 @@ def test_what_has_no_report_is_refused(tmp_path: Path) -> None:
     for given in (tmp_path, tmp_path / "none", tmp_path / "notes.txt"):
         with pytest.raises(UsageError, match="finished run"):
             gh.show(given)
+
+
+def test_who_shows_something_else_is_told_of_every_plot() -> None:
+    with pytest.raises(UsageError) as refused:
+        gh.show(())  # type: ignore[arg-type]
+    named = set(re.findall(r"plot_\w+", str(refused.value)))
+    assert named == {name for name in gh.__all__ if name.startswith("plot_")}

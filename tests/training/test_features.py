@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from glasshouse.data.images import ImageSet, Splits
-from glasshouse.errors import ProcessError
+from glasshouse.errors import DataError, ProcessError
 from glasshouse.models.agreement import PrecisionAgreement
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
@@ -52,6 +52,18 @@ def test_features_are_the_output_of_the_backbone(
     np.testing.assert_allclose(found.values, expected, rtol=2e-3, atol=2e-3)
     np.testing.assert_allclose(found.mirrored, mirrored, rtol=2e-3, atol=2e-3)
     assert np.array_equal(found.labels, images.labels)
+
+
+def test_images_of_another_size_have_no_features(
+    classifier: Classifier, tiny_images: ImageSet
+) -> None:
+    # The backbone pools globally and would take them, unlike what it was adapted to.
+    extractor, words = make_extractor(classifier, tiny_images, FLOAT), "24x24, but the classifier"
+    larger = make_images(8, size=24)
+    with pytest.raises(DataError, match=words):
+        make_extractor(classifier, larger, FLOAT)
+    with pytest.raises(DataError, match=words):
+        extract(extractor, larger)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -86,7 +86,7 @@ def test_the_loss_of_guessing_labels_is_the_mean_entropy_of_their_frequencies(
     targets = np.zeros((96, 2), dtype=np.bool_)
     targets[:24, 0] = targets[:48, 1] = True
     train = replace(tiny_splits.train, targets=targets, class_names=("a", "b"))
-    several = replace(tiny_splits, train=train)
+    several = replace(tiny_splits, train=train, validation=train)
     entropies = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in (0.25, 0.5)]
     assert _guess_loss(setup(several, settings())) == pytest.approx(np.mean(entropies))
 

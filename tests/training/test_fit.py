@@ -1,5 +1,6 @@
 """What a training in one call begins with: splits, classes, preprocessing and the stops."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +25,8 @@ from glasshouse.training.fit import (
 )
 from glasshouse.training.loop import Step
 from glasshouse.training.state import Epoch, begin
+from tests.conftest import make_images
+from tests.data.test_alike_splits import CHANGES
 from tests.training.test_loop import CPU, settings, setup
 
 
@@ -36,12 +39,28 @@ def test_a_split_without_images_is_refused(tiny_splits: Splits, name: str) -> No
         require_splits(replace(tiny_splits, **empty))
     # The test split is not used.
     require_splits(replace(tiny_splits, test=take(tiny_splits.test, [])))
+    require_splits(replace(tiny_splits, test=ImageSet.from_arrays(np.zeros((0, 9, 9), "u1"), [])))
     with pytest.raises(UsageError, match="splits, from load_splits or Splits"):
         require_splits(tiny_splits.train)  # type: ignore[arg-type]
 
 
 def several(images: ImageSet) -> ImageSet:
     return replace(images, targets=np.eye(4, dtype=bool)[images.labels])
+
+
+@pytest.mark.parametrize("changed", ["validation", "test"])
+@pytest.mark.parametrize(("change", "words"), CHANGES)
+def test_splits_that_do_not_belong_together_are_refused(
+    tiny_splits: Splits, change: Callable[[ImageSet], ImageSet], words: str, changed: str
+) -> None:
+    other: dict[str, Any] = {changed: change(getattr(tiny_splits, changed))}
+    splits = replace(tiny_splits, **other)
+    known = untrained_classifier(LAYERS, tiny_splits, seed=0)
+    for net in (LAYERS, known):
+        with pytest.raises(DataError, match=words.format(changed)):
+            train_classifier(net, splits)
+        with pytest.raises(DataError, match=words.format(changed)):
+            untrained_classifier(net, splits, seed=0)
 
 
 @pytest.mark.parametrize("key", ["sampling", "class_weights"])
@@ -92,7 +111,8 @@ def test_an_untrained_classifier_knows_what_it_was_made_for(
 ) -> None:
     splits = replace(tiny_splits, resize="letterbox")
     if is_several:
-        splits = replace(splits, train=several(splits.train))
+        train, validation, test = map(several, (splits.train, splits.validation, splits.test))
+        splits = replace(splits, train=train, validation=validation, test=test)
     made = {
         "settings": ModelSettings(layers=LAYERS, scaling="standardize", mirror=True),
         "layers": LAYERS,
@@ -114,6 +134,23 @@ def test_an_untrained_classifier_knows_what_it_was_made_for(
     if is_several:
         with pytest.raises(DataError, match=r"any number of labels, but the images have one label"):
             untrained_classifier(first, tiny_splits, seed=0)
+
+
+@pytest.mark.parametrize(
+    "layers", [LAYERS, [{"type": "conv", "filters": 4}, {"type": "global_pool"}, LAYERS[-1]]]
+)
+def test_a_classifier_is_trained_further_with_images_of_its_own_size(
+    tiny_splits: Splits, layers: Any
+) -> None:
+    known = untrained_classifier(layers, tiny_splits, seed=0)
+    parts = [make_images(8, size=24, prefix=name) for name in ("train", "held", "test")]
+    larger = Splits(parts[0], parts[1], parts[2])
+    with pytest.raises(DataError) as refused:
+        train_classifier(known, larger)
+    assert str(refused.value) == (
+        "the images are 24x24, but the classifier takes 16x16: load the source with "
+        "DataSettings(image_size=16), or make a new classifier for images of this size"
+    )
 
 
 def test_a_pretrained_network_answers_from_the_views_of_its_settings(tiny_splits: Splits) -> None:

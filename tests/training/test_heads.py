@@ -180,6 +180,16 @@ def test_several_labels_get_a_logistic_regression_each() -> None:
         assert dense.validation_loss < 0.6
 
 
+def test_validation_features_of_other_classes_or_kinds_of_labels_are_refused() -> None:
+    train, held = make_features(), make_features(seed=1)
+    turned = replace(held, class_names=("class 1", "class 2", "class 0"))
+    with pytest.raises(DataError, match="label 0 is class 0 in the training and class 1 in the"):
+        fit_heads(train, turned, HeadSettings())
+    several = replace(held, targets=np.eye(3, dtype=bool)[held.labels])
+    with pytest.raises(DataError, match="of the validation split may have several labels"):
+        fit_heads(train, several, HeadSettings())
+
+
 def test_balancing_refuses_several_labels() -> None:
     features = make_features()
     several = replace(features, targets=np.eye(3, dtype=bool)[features.labels])

@@ -82,20 +82,25 @@ def named_targets(
     return positions, _names(class_names, int(positions.max(initial=-1)) + 1)
 
 
-def bytes_hint(array: NDArray[np.generic]) -> str:
-    """How to make uint8 of these values, where their range says so; empty where it does not."""
+def bytes_hint(array: NDArray[np.generic], name: str = "pixels") -> str:
+    """How to make uint8 of these values, where their range says so; empty where it does not.
+
+    name: what the expression that does so calls the array.
+    """
     if array.dtype == np.bool_:
-        return "; use 255 * pixels.astype('uint8')"
+        return f"; use 255 * {name}.astype('uint8')"
     if array.dtype.kind not in "fiu" or array.dtype == np.uint8 or not array.size:
         return ""
+    if not np.isfinite(array).all():
+        return " with values that are infinite or not numbers; replace them first"
     low, high = float(np.min(array)), float(np.max(array))
     if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        return "; values 0 to 1 become 0 to 255 with (255 * pixels).round().astype('uint8')"
+        return f"; values 0 to 1 become 0 to 255 with (255 * {name}).round().astype('uint8')"
     if low >= 0 and high <= 255:
         rounded = ".round()" if array.dtype.kind == "f" else ""
-        return f"; its values fit: use pixels{rounded}.astype('uint8')"
+        return f"; its values fit: use {name}{rounded}.astype('uint8')"
     if array.dtype == np.uint16:
-        return "; 16-bit values become 0 to 255 with (pixels // 257).astype('uint8')"
+        return f"; 16-bit values become 0 to 255 with ({name} // 257).astype('uint8')"
     return (
         f" with values {low:.4g} to {high:.4g}; undo the normalisation or scaling first, since "
         "Glasshouse preprocesses images itself"

@@ -21,6 +21,10 @@ _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 # All values of a file that holds 14 bits or fewer in 16.
 _NARROW = 0.25
 _SHOWN = 5
+_BYTES_ADVICE = (
+    "Values 0 to 255 become an image of 8 bits with "
+    "Image.fromarray(np.asarray(image).astype('uint8'))."
+)
 
 
 @dataclass(frozen=True)
@@ -87,10 +91,10 @@ def explain_narrow(count: int) -> str:
     )
 
 
-def describe_narrow(files: Sequence[tuple[str, str]]) -> str:
+def describe_narrow(files: Sequence[tuple[str, str]], noun: str = "file") -> str:
     """The same, with the first files by name and values."""
     shown = first_of([f"{name} ({values})" for name, values in files], _SHOWN, "; ")
-    title = f"{pluralize(len(files), 'file')} with few grey levels"
+    title = f"{pluralize(len(files), noun)} with few grey levels"
     return f"{title}: {shown}. {explain_narrow(len(files))}"
 
 
@@ -98,6 +102,13 @@ def warn_of_narrow(files: Sequence[tuple[str, str]]) -> None:
     """Warn of files with few levels, by name and values; of none without any."""
     if files:
         warnings.warn(describe_narrow(files), GlasshouseWarning, stacklevel=2)
+
+
+def warn_of_narrow_images(images: Sequence[tuple[str, str]]) -> None:
+    """The same of images that Pillow has opened or made, whose type may not be meant."""
+    if images:
+        text = f"{describe_narrow(images, 'image')} {_BYTES_ADVICE}"
+        warnings.warn(text, GlasshouseWarning, stacklevel=2)
 
 
 def _extremes_of_colours(image: Image.Image) -> tuple[int, int]:

@@ -8,9 +8,11 @@ from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage
 
 from glasshouse.data.arrays import bytes_hint, rgb_pixels
+from glasshouse.data.bit_depth import warn_of_narrow_images
 from glasshouse.data.dataset_labels import row_targets, row_values
-from glasshouse.data.decode import decode, decode_opened
+from glasshouse.data.decode import decode
 from glasshouse.data.fitting import Resize, fit_to_size
+from glasshouse.data.headers import decode_with_range
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import BadImage, DataError, UsageError, type_words
 
@@ -41,13 +43,14 @@ def from_dataset(
     naming the row, for images of several sizes or with values whose range is a guess.
     """
     _require_dataset(dataset)
-    pixels, labels = [], []
+    pixels, labels, narrow = [], [], []
     columns = image, label
     for position, row in enumerate(_rows(dataset)):
         where = f"row {position}"
         columns = _columns(dataset, row, *columns)
         photo, answer = _pair(row, columns, where)
-        upright = image_rows(photo, where)
+        upright, values = image_rows(photo, where)
+        narrow += [(where, values)] if values else []
         if image_size is None:
             pixels.append(np.ascontiguousarray(upright.transpose(2, 0, 1)))
             _require_same_size(pixels, where)
@@ -56,6 +59,7 @@ def from_dataset(
         labels.append(row_values(answer, where))
     if not pixels:
         raise DataError("the dataset has no rows: expected one image or more")
+    warn_of_narrow_images(narrow)
     known = class_names if class_names is not None else declared_classes(dataset, columns[1])
     are_positions = _listed_label(_features(dataset).get(columns[1])) is not None
     targets, names = row_targets(labels, known, are_positions=are_positions)
@@ -65,18 +69,19 @@ def from_dataset(
     return ImageSet(np.stack(pixels), targets, ids, names)
 
 
-def image_rows(image: object, where: str) -> NDArray[np.uint8]:
-    """One image as uint8 ``(h, w, 3)``; where: what errors call it.
+def image_rows(image: object, where: str) -> tuple[NDArray[np.uint8], str]:
+    """One image as uint8 ``(h, w, 3)``, and the values of a Pillow image that has few levels.
 
-    Raises DataError for values whose range is a guess, and BadImage for a file that is damaged.
+    where: what errors call it. Raises DataError for values whose range is a guess, and BadImage for
+    a file that is damaged.
     """
     if isinstance(image, PillowImage):
-        return decode_opened(image, name=where)
+        return decode_with_range(image, name=where)
     if isinstance(image, Mapping) and {"bytes", "path"} & image.keys():
         # How Hugging Face stores an image that it was told not to decode.
-        return decode(image.get("bytes") or image["path"], name=where)
+        return decode(image.get("bytes") or image["path"], name=where), ""
     if isinstance(image, str | bytes):
-        return decode(image, name=where if isinstance(image, bytes) else None)
+        return decode(image, name=where if isinstance(image, bytes) else None), ""
     try:
         array = np.asarray(image)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -93,7 +98,7 @@ def image_rows(image: object, where: str) -> NDArray[np.uint8]:
             f"{type(image).__name__}, {array.dtype} {array.shape}{bytes_hint(array)}"
         )
     pixels: NDArray[np.uint8] = rgb_pixels(array[None])[0].transpose(1, 2, 0)
-    return pixels
+    return pixels, ""
 
 
 def declared_classes(dataset: Any, label: str | None) -> tuple[str, ...] | None:

@@ -8,7 +8,15 @@ from pathlib import Path
 from PIL import Image
 
 from glasshouse.data.bit_depth import describe_narrow, is_deep, value_range
-from glasshouse.data.decode import Pixels, decode, no_warnings, orientation_of, read_file, stream_of
+from glasshouse.data.decode import (
+    Pixels,
+    decode,
+    decode_opened,
+    no_warnings,
+    orientation_of,
+    read_file,
+    stream_of,
+)
 from glasshouse.data.image_formats import format_of
 from glasshouse.errors import GlasshouseWarning
 from glasshouse.wording import first_of, pluralize
@@ -105,6 +113,20 @@ def decode_file(path: Path) -> Pixels:
     pixels = decode(data, name=name)
     warn_of_losses([(name, losses_of(data, name))])
     return pixels
+
+
+def decode_with_range(image: Image.Image, *, name: str = "image") -> tuple[Pixels, str]:
+    """The pixels of an image that Pillow has opened or made, and its values where they are few.
+
+    The latter as in a header. Raises BadImage.
+    """
+    # First, as above.
+    has_more_bits = is_deep(image)
+    pixels = decode_opened(image, name=name)
+    if not has_more_bits:
+        return pixels, ""
+    found = value_range(image)
+    return pixels, found.describe() if found.is_narrow else ""
 
 
 def losses_of(data: bytes, name: str) -> FileLosses:

@@ -64,7 +64,10 @@ class Resolution:
 
 
 def check(splits: Splits) -> tuple[Finding, ...]:
-    """Everything worth knowing about the images before training, errors first."""
+    """Everything worth knowing about the images before training, errors first.
+
+    Raises DataError for splits with other classes, sizes or kinds of labels.
+    """
     require_type(splits, Splits, "splits, such as load_splits returns")
     sets, whole = list(by_split(splits).values()), all_images(splits)
     is_close = min(splits.train.height, splits.train.width) >= _SMALLEST_FOR_NEAR

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image as PillowImage, fromarray
 
+from glasshouse.data.arrays import bytes_hint
+from glasshouse.data.bit_depth import warn_of_narrow_images
 from glasshouse.data.decode import Pixels, decode_opened
-from glasshouse.data.headers import decode_file
+from glasshouse.data.headers import decode_file, decode_with_range
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import BadImage, DataError
 from glasshouse.models.preprocessing import Preprocessing, preprocess
@@ -33,9 +35,9 @@ def image_pixels(images: Images, preprocessing: Preprocessing) -> Pixels:
     """Images as the network takes them, uint8 ``(n, 3, height, width)``.
 
     images: as for `Classifier.predict`. Files, Pillow images and arrays ``(h, w)``, ``(h, w, 3)``
-    and ``(h, w, 4)`` of any size are resized and cropped; pixels of an ImageSet, ``(3, h, w)`` or
-    ``(n, 3, h, w)``, must have the network's size. Raises BadImage, naming the file, and DataError
-    for anything else.
+    and ``(h, w, 4)`` of any size are resized and cropped; pixels of an ImageSet, ``(n, 3, h, w)``,
+    or ``(3, h, w)`` in a list, must have the network's size. Raises BadImage, naming the file, and
+    DataError for anything else, also for an array ``(3, h, w)`` alone, which may be three images.
     """
     if isinstance(images, ImageSet):
         return of_network_size(images.pixels, preprocessing)
@@ -44,8 +46,12 @@ def image_pixels(images: Images, preprocessing: Preprocessing) -> Pixels:
         # The channels are last in what Pillow and most other libraries return.
         if images.shape[1] == 3:
             return of_network_size(images, preprocessing)
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        _require_one_reading(images, preprocessing)
     given = _listed(images)
-    return np.stack([_prepared(each, preprocessing) for each in given])
+    return np.stack(
+        [_prepared(each, preprocessing, f"image {position}") for position, each in enumerate(given)]
+    )
 
 
 def image_ids(images: Images) -> NDArray[np.str_]:
@@ -79,11 +85,14 @@ def _listed(images: Images) -> list[OneImage]:
     return given
 
 
-def _prepared(image: OneImage, preprocessing: Preprocessing) -> Pixels:
+def _prepared(image: OneImage, preprocessing: Preprocessing, name: str) -> Pixels:
+    """name: what a warning calls what is not a file."""
     if isinstance(image, str | PathLike):
         return preprocess(_read(image), preprocessing)
     if isinstance(image, PillowImage):
-        return preprocess(decode_opened(image), preprocessing)
+        pixels, narrow = decode_with_range(image)
+        warn_of_narrow_images([(name, narrow)] if narrow else [])
+        return preprocess(pixels, preprocessing)
     if not isinstance(image, np.ndarray):
         raise DataError(f"{_EXPECTED}; received {_kind(image)}")
     _require_bytes(image)
@@ -101,6 +110,19 @@ def _prepared(image: OneImage, preprocessing: Preprocessing) -> Pixels:
     return preprocess(image if channels == 3 else decode_opened(fromarray(grey)), preprocessing)
 
 
+def _require_one_reading(array: NDArray[np.generic], preprocessing: Preprocessing) -> None:
+    """Raise DataError for ``(3, h, w)``: one image, channels first, or three in grey."""
+    _require_bytes(array)
+    if array.shape[0] != 3 or array.shape[2] in (3, 4):
+        return
+    is_own_size = array.shape[1:] == (preprocessing.height, preprocessing.width)
+    alone = "image[None]" if is_own_size else "image.transpose(1, 2, 0)"
+    raise DataError(
+        f"an array {array.shape} may be one RGB image, channels first, or three grey images: pass "
+        f"one RGB image as {alone}, three grey ones as np.repeat(image[..., None], 3, axis=-1)"
+    )
+
+
 def _read(path: str | PathLike[str]) -> Pixels:
     """A decoded file; raises BadImage with a hint for what people pass in place of a file."""
     if str(path).startswith(("http://", "https://")):
@@ -113,29 +135,46 @@ def _read(path: str | PathLike[str]) -> Pixels:
 
 def of_network_size(pixels: Pixels, preprocessing: Preprocessing) -> Pixels:
     """Pixels ``(n, 3, h, w)``, which are taken as they are; raises DataError for another size."""
-    wanted = preprocessing.height, preprocessing.width
     if not len(pixels):
         raise DataError(_NONE)
-    if pixels.shape[2:] != wanted:
-        height, width = pixels.shape[2:]
+    if pixels.shape[2:] != (preprocessing.height, preprocessing.width):
         raise DataError(
-            f"the images are {height}x{width}, but the classifier takes {wanted[0]}x{wanted[1]}: "
-            f"pass the files themselves, arrays (height, width, 3), which are resized, or load the "
-            f"source with DataSettings(image_size={wanted[0]})"
+            f"{_wrong_size(pixels, preprocessing)}: pass the files themselves, or arrays (height, "
+            f"width, 3), which are resized, or {_how_to_load(preprocessing)}"
         )
     return pixels
 
 
+def require_network_size(images: ImageSet, preprocessing: Preprocessing) -> None:
+    """Raise DataError for images to train on of another size; a set of none may have any."""
+    pixels = images.pixels
+    if len(pixels) and pixels.shape[2:] != (preprocessing.height, preprocessing.width):
+        raise DataError(
+            f"{_wrong_size(pixels, preprocessing)}: {_how_to_load(preprocessing)}, or make a new "
+            "classifier for images of this size"
+        )
+
+
+def _wrong_size(pixels: Pixels, preprocessing: Preprocessing) -> str:
+    height, width = pixels.shape[2:]
+    wanted = f"{preprocessing.height}x{preprocessing.width}"
+    return f"the images are {height}x{width}, but the classifier takes {wanted}"
+
+
+def _how_to_load(preprocessing: Preprocessing) -> str:
+    height, width = preprocessing.height, preprocessing.width
+    if height != width:
+        return f"resize them to {height}x{width}"
+    return f"load the source with DataSettings(image_size={height})"
+
+
 def _require_bytes(image: NDArray[np.generic]) -> None:
     """Raise DataError unless values are uint8: the range of others is a guess."""
-    if image.dtype == np.uint8:
-        return
-    if image.size and image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise DataError("expected uint8 with values 0 to 255, received values that are not finite")
-    hint = "convert it with .astype('uint8') if its values are 0 to 255"
-    if image.size and image.dtype.kind == "f" and np.nanmax(image) <= 1:
-        hint = "values 0 to 1 become 0 to 255 with (255 * image).round().astype('uint8')"
-    raise DataError(f"expected uint8 with values 0 to 255, received {_kind(image)}; {hint}")
+    if image.dtype != np.uint8:
+        raise DataError(
+            f"expected uint8 with values 0 to 255, received {_kind(image)}"
+            f"{bytes_hint(image, 'image')}"
+        )
 
 
 def _kind(thing: object) -> str:
@@ -148,7 +187,7 @@ def _kind(thing: object) -> str:
     name = type(thing).__name__
     # Tensors have as many conventions as libraries, and a range of values that is not known.
     return (
-        f"a {name} (as uint8, its .numpy() can be passed)"
+        f"a {name} (as uint8 (n, 3, height, width), its .numpy() can be passed)"
         if name == "Tensor"
         else f"the {name} {thing!r:.40}"
     )

@@ -10,8 +10,9 @@ REPORT = "report.html"
 _HEIGHT = 720
 _EXPECTED = (
     "the folder of a finished run, as a text or a Path, whose report is shown; anything else shows "
-    "itself as the last line of a cell, and plot_curves, plot_images, plot_mistakes and "
-    "plot_confusion draw it"
+    "itself as the last line of a cell, or is drawn by plot_augmentation, plot_class_differences, "
+    "plot_classes, plot_confusion, plot_curves, plot_images, plot_lr_curve, plot_mistakes or "
+    "plot_reliability"
 )
 
 

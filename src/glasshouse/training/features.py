@@ -27,6 +27,7 @@ from glasshouse.models.agreement import changed_by_class_means
 from glasshouse.models.backbone import backbone_of
 from glasshouse.models.classifier import Classifier, Preprocessing, scale
 from glasshouse.models.devices import choose_device
+from glasshouse.models.image_inputs import require_network_size
 from glasshouse.models.inference import InferenceNet, inference_net
 from glasshouse.progress import Progress
 from glasshouse.settings import TrainSettings
@@ -119,8 +120,9 @@ def make_extractor(
     """The backbone of a classifier, prepared for inference; the classifier is left unchanged.
 
     images: a few of each class decide whether the lower precision agrees. settings: device and
-    precision.
+    precision. Raises DataError for images of another size than the classifier takes.
     """
+    require_network_size(images, classifier.preprocessing)
     chosen = _examples(images)
     labels = None if images.is_multi_label else images.labels[chosen]
     pixels = gather(images.pixels, chosen)
@@ -178,9 +180,10 @@ def extract(
 
     flips: include those of the mirrored images. progress: called with (name, rows done, rows in
     total). piecework: of `block_elsewhere` and arguments for it, one after another, to what it
-    gives for them; unset: the features are computed here. Raises StorageError when the cache cannot
-    be written.
+    gives for them; unset: the features are computed here. Raises DataError for images of another
+    size than the extractor takes, and StorageError when the cache cannot be written.
     """
+    require_network_size(images, extractor.preprocessing)
     key = _images_key(images)
     found = [
         _cached(extractor, images, f"{key}{'-mirrored' * mirror}", (progress, label), piecework)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Unpack
 
+from glasshouse.data.alike_splits import require_alike
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
 from glasshouse.errors import DataError, UsageError, require_type
@@ -16,6 +17,7 @@ from glasshouse.models.classifier import (
 )
 from glasshouse.models.devices import choose_device
 from glasshouse.models.final_softmax import logit_net
+from glasshouse.models.image_inputs import require_network_size
 from glasshouse.models.layers import build
 from glasshouse.models.network_inputs import Network, checked_net, network_of
 from glasshouse.models.sequential import describe_sequential
@@ -110,6 +112,7 @@ def untrained_classifier(net: Network, splits: Splits, *, seed: int) -> Classifi
     require_splits(splits)
     if isinstance(given, Classifier):
         require_same_classes(splits.train, given)
+        require_network_size(splits.train, given.preprocessing)
         if given.is_multi_label and not splits.train.is_multi_label:
             raise DataError(
                 "the classifier gives an image any number of labels, but the images have one "
@@ -157,7 +160,11 @@ def _from_settings(settings: ModelSettings, splits: Splits, seed: int) -> Classi
 
 
 def require_splits(splits: Splits) -> None:
-    """Raise UsageError for what is no Splits, and DataError where there is nothing to train on."""
+    """Raise UsageError for what is no Splits, and DataError where they cannot be trained on.
+
+    That is: without training or validation images, and where sizes, classes or kinds of labels
+    differ between the splits.
+    """
     require_type(splits, Splits, "splits, from load_splits or Splits(train, validation, test)")
     for name, images in (("training", splits.train), ("validation", splits.validation)):
         if not len(images):
@@ -165,6 +172,7 @@ def require_splits(splits: Splits) -> None:
                 f"the {name} split has no images: expected one or more; load_splits holds out "
                 "validation images by itself"
             )
+    require_alike(splits.train, splits.validation, splits.test)
 
 
 def require_balance_fits(settings: TrainSettings, images: ImageSet) -> None:

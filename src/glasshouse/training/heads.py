@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from glasshouse.data.alike_splits import require_same_labels
 from glasshouse.data.sampling import draw_epoch
 from glasshouse.data.targets import SEVERAL, Targets, one_label_each
 from glasshouse.errors import DataError, UsageError
@@ -85,8 +86,10 @@ class HeadSettings:
 def fit_heads(train: Features, validation: Features, settings: HeadSettings) -> list[HeadFit]:
     """Fit every head of the settings, a logistic one at each strength.
 
-    ``best_head`` returns the best of them. Raises DataError for features that are not finite.
+    ``best_head`` returns the best of them. Raises DataError for features that are not finite, and
+    for validation features with other classes or another kind of labels.
     """
+    require_same_labels(("training", train), ("validation", validation))
     rows, labels = _training_rows(train)
     if train.is_multi_label and settings.balance != "none":
         raise UsageError(SEVERAL)

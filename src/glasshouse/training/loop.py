@@ -13,21 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from glasshouse.data.batches import (
-    Batch,
-    Cut,
-    TrainingImages,
-    batches,
-    prepare_images,
-    step_count,
-)
-from glasshouse.data.images import ImageSet
+from glasshouse.data.batches import Batch, TrainingImages, batches, prepare_images, step_count
 from glasshouse.errors import UsageError
-from glasshouse.models.classifier import Preprocessing, scale
+from glasshouse.models.classifier import scale
 from glasshouse.models.predict import autocast, device_of, passes, predict_logits
 from glasshouse.models.random_state import seeded
 from glasshouse.rng import derive
-from glasshouse.settings import AugmentSettings, TrainSettings
+from glasshouse.settings import TrainSettings
 from glasshouse.training.convolutions import faster_convolutions
 from glasshouse.training.layer_passes import Places, pass_forward
 from glasshouse.training.losses import batch_loss, weights_on
@@ -40,20 +32,12 @@ from glasshouse.training.optimizers import (
     set_learning_rate,
     take_step,
 )
-from glasshouse.training.own_parts import (
-    BatchSource,
-    Loss,
-    MakeOptimizer,
-    WantedBatches,
-    own_batches,
-    own_optimizer,
-    own_rate,
-)
+from glasshouse.training.own_parts import own_batches, own_optimizer, own_rate
 from glasshouse.training.precision import choose_precision
-from glasshouse.training.process_group import ALONE, ProcessGroup
+from glasshouse.training.process_group import ProcessGroup
 from glasshouse.training.repeatable import in_threads_of
 from glasshouse.training.results import Counted, StepResult, when_read
-from glasshouse.training.schedules import Rate, rate_of, with_peak
+from glasshouse.training.schedules import rate_of, with_peak
 from glasshouse.training.shard_sum import backward_of_shards
 from glasshouse.training.state import (
     Epoch,
@@ -62,6 +46,7 @@ from glasshouse.training.state import (
     is_best,
     using_weights,
 )
+from glasshouse.training.training_setup import TrainingSetup as TrainingSetup, require_effect
 from glasshouse.training.validation import loss_and_accuracy
 from glasshouse.wording import first_of
 
@@ -83,52 +68,6 @@ class Step:
     is_asked_to_stop: bool = False
 
 
-@dataclass(frozen=True)
-class TrainingSetup:
-    """Everything that defines a training run, except for its state.
-
-    rate: a function that is called once per epoch, counted from 0, and returns the learning rate;
-    EveryStep for one that changes within an epoch; None follows settings.schedule.
-    class_weights: weight of each class in the loss; None: all alike.
-
-    batches: in place of our own, a function that is called with the epoch, counted from 0, and
-    returns an iterable of (images, labels): images ``(n, 3, h, w)`` with values 0 to 255, to which
-    the preprocessing is then applied. loss: in place of cross-entropy, a function of logits
-    ``(n, k)`` and labels, also of the validation split's, that returns a mean or a value per image.
-    optimizer: in place of the settings' one, a function from the network to a torch optimizer,
-    whose learning rates the schedule scales. group: the processes that share the shards of each
-    batch, all of which run the same training. is_asked_to_stop: whether this process is; the others
-    of its group learn it with the step.
-    """
-
-    train: ImageSet
-    validation: ImageSet
-    preprocessing: Preprocessing
-    settings: TrainSettings
-    augment: AugmentSettings
-    rate: Rate | None = None
-    class_weights: tuple[float, ...] | None = None
-    batches: BatchSource | None = None
-    loss: Loss | None = None
-    optimizer: MakeOptimizer | None = None
-    group: ProcessGroup = ALONE
-    is_asked_to_stop: Callable[[], bool] = lambda: False
-
-    @property
-    def cut(self) -> Cut:
-        """How batches are cut into shards, and which of them this process computes."""
-        shards = self.settings.shards
-        return Cut(shards, self.group.share_of(shards))
-
-    def wanted_batches(self, device: torch.device) -> WantedBatches:
-        """What batches of the user's own have to be."""
-        size = (self.preprocessing.height, self.preprocessing.width)
-        # A loss of the user's own takes whatever the batches yield; weights need classes.
-        takes_any = self.loss is not None and self.class_weights is None
-        classes = None if takes_any else len(self.train.class_names)
-        return WantedBatches(size, device, self.train.is_multi_label, classes)
-
-
 def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
     """Train from the present state to the last epoch; nothing but the state changes.
 
@@ -141,7 +80,7 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
 
 
 def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
-    _require_effect(setup)
+    require_effect(setup)
     use_own_optimizer(state, setup)
     settings = setup.settings
     begin_epoch = _batch_source(state, setup)
@@ -249,27 +188,6 @@ def _loss_of(logits: Tensor, batch: Batch, setup: TrainingSetup) -> Tensor:
     if setup.class_weights is not None:
         weights = weights_on(logits.device, setup.class_weights)
     return batch_loss(logits, batch, setup.settings.label_smoothing, weights, setup.loss)
-
-
-def _require_effect(setup: TrainingSetup) -> None:
-    """Raise UsageError for settings that own parts would leave without any effect."""
-    if setup.loss is not None and setup.settings.label_smoothing:
-        raise UsageError(
-            "train.label_smoothing acts in the built-in loss only: set it to 0, and smooth labels "
-            "in a loss of your own"
-        )
-    if setup.batches is None:
-        return
-    for name, is_set in (
-        ("augmentation", setup.augment != AugmentSettings()),
-        ("train.sampling", setup.settings.sampling != TrainSettings().sampling),
-        ("train.shards", setup.settings.shards > 1),
-    ):
-        if is_set:
-            raise UsageError(
-                f"{name} acts on the built-in batches only: leave it out, and do it where your "
-                "own batches are made"
-            )
 
 
 def _with_own_rate(settings: TrainSettings, state: TrainingState) -> TrainSettings:

@@ -1,5 +1,9 @@
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from glasshouse.errors import UsageError
@@ -144,8 +148,12 @@ def test_the_bundled_model_is_explained_behind_its_last_convolution() -> None:
 
 
 def test_the_first_activation_and_the_chosen_layer_are_the_shallow_and_the_deep_one() -> None:
-    found = shallow_and_deep_layers(classifier_of(module_net()), some_images()[0])
-    assert [info.name for info in found] == ["1", "3"]
+    classifier, images = classifier_of(module_net()), some_images()
+    photos = [Image.fromarray(each.transpose(1, 2, 0)).resize((40, 50)) for each in images]
+    given: list[Any] = [images[0], images, photos[0], photos, np.asarray(photos[0])]
+    for each in given:
+        found = shallow_and_deep_layers(classifier, each)
+        assert [info.name for info in found] == ["1", "3"]
 
 
 class FlatNet(nn.Module):

@@ -13,6 +13,8 @@ from glasshouse.explanation.graph.recording import Call, Recording, is_bypassed,
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.nouns import LayerChoice, LayerInfo
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.image_inputs import Images
+from glasshouse.models.predict import read_images
 
 
 class NoMapLayer(UsageError):
@@ -36,14 +38,17 @@ def layers(classifier: Classifier, image: NDArray[np.uint8]) -> tuple[LayerInfo,
     return tuple(_infos(recording, Layouts(classifier.net, recording)).values())
 
 
-def shallow_and_deep_layers(
-    classifier: Classifier, image: NDArray[np.uint8]
-) -> tuple[LayerInfo, ...]:
+def shallow_and_deep_layers(classifier: Classifier, image: Images) -> tuple[LayerInfo, ...]:
     """The first activation (or layer, where there is none) and the layer of `choose_layer`.
 
-    image: uint8 ``(3, h, w)`` of the network's input size.
+    image: as for `Classifier.predict`, or pixels ``(3, h, w)`` of the network's input size; of
+    several images, the first is taken. Raises BadImage and DataError for what is no image.
     """
-    recording = record(classifier.net, as_inputs(classifier, image)[:1], see_all=True)
+    # One image is meant, so that three axes are not three images.
+    if isinstance(image, np.ndarray) and image.ndim == 3:
+        image = [image]
+    pixels = read_images(image, classifier)[:1]
+    recording = record(classifier.net, as_inputs(classifier, pixels), see_all=True)
     layouts = Layouts(classifier.net, recording)
     infos = _infos(recording, layouts)
     choice = choose_layer(recording, layouts)

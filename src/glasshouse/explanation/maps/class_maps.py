@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from glasshouse.errors import UsageError
@@ -27,6 +25,8 @@ from glasshouse.explanation.graph.recording import (
 from glasshouse.explanation.inputs import as_inputs
 from glasshouse.explanation.nouns import Floats
 from glasshouse.models.classifier import Classifier
+from glasshouse.models.image_inputs import Images
+from glasshouse.models.predict import read_images
 
 # Operations whose derivative does not depend on their input.
 _LINEAR = (
@@ -37,16 +37,15 @@ _LINEAR = (
 _CHUNK = 100
 
 
-def class_maps(
-    classifier: Classifier, images: NDArray[np.uint8], *, layer: str | None = None
-) -> Floats:
+def class_maps(classifier: Classifier, images: Images, *, layer: str | None = None) -> Floats:
     """Raw Grad-CAMs ``(n, classes, h, w)`` of all classes, from one forward pass.
 
-    After pooling and a linear layer, the gradient of a class is the same for every image, so all
-    maps are one product. Raises UsageError for a head with activations, where each class needs a
-    backward pass: call `explain` for the classes of interest.
+    images: as for `Classifier.predict`. After pooling and a linear layer, the gradient of a class
+    is the same for every image, so all maps are one product. Raises BadImage and DataError for what
+    is no image, and UsageError for a head with activations, where each class needs a backward pass:
+    call `explain` for the classes of interest.
     """
-    inputs, views = as_inputs(classifier, images), classifier.views
+    inputs, views = as_inputs(classifier, read_images(images, classifier)), classifier.views
     recording, call, layout = _recorded(classifier, views.stacked(inputs), layer)
     assert call.value is not None and call.edge is not None
     _require_linear(recording, call)
