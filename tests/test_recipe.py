@@ -8,9 +8,9 @@ import pytest
 
 from glasshouse.errors import RecipeError, StorageError
 from glasshouse.recipe import (
-    keys_of,
     load_recipe,
     load_with_effect,
+    overridden_keys,
     parse_recipe,
     recipe_names,
     recipe_text,
@@ -262,4 +262,4 @@ def test_what_waits_in_a_recipe_for_another_choice_is_no_mistake() -> None:
     # Its settings are those of an epoch, which the features do without.
     changed = load_with_effect("transfer-full", ["transfer.way=features", "train.seed=1"])
     assert changed.train.epochs == 10 and changed.transfer.way == "features"
-    assert keys_of(["train.seed = 1", "augment=off"]) == ["train.seed", "augment"]
+    assert overridden_keys(["train.seed = 1", "augment=off"]) == ["train.seed", "augment"]

@@ -64,7 +64,7 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
         raise RecipeError("the recipe is not valid:\n  " + "\n  ".join(lines)) from error
 
 
-def keys_of(overrides: Sequence[str]) -> list[str]:
+def overridden_keys(overrides: Sequence[str]) -> list[str]:
     """The keys that overrides set."""
     return [override.partition("=")[0].strip() for override in overrides]
 
@@ -80,10 +80,10 @@ def require_effect(recipes: Sequence[Recipe], keys: Sequence[str]) -> None:
             raise RecipeError(f"{key} has no effect {reasons[0]}")
 
 
-def load_with_effect(name_or_file: str | Path, overrides: Sequence[str]) -> Recipe:
-    """What `load_recipe` returns; raises RecipeError as `require_effect` for the overrides."""
+def load_with_effect(name_or_file: str | Path, overrides: Sequence[str], *keys: str) -> Recipe:
+    """What `load_recipe` returns; raises RecipeError as `require_effect` for overrides and keys."""
     recipe = load_recipe(name_or_file, overrides)
-    require_effect([recipe], keys_of(overrides))
+    require_effect([recipe], [*keys, *overridden_keys(overrides)])
     return recipe
 
 

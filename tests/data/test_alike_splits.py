@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from glasshouse.data.alike_splits import require_alike, require_same_labels
+from glasshouse.data.alike_splits import require_alike_splits, require_same_labels
 from glasshouse.data.images import ImageSet, take
 from glasshouse.errors import DataError
 from tests.conftest import make_images
@@ -60,14 +60,14 @@ def named(images: ImageSet) -> dict[str, ImageSet]:
 @pytest.mark.parametrize(("change", "words"), CHANGES)
 def test_two_splits_and_what_differs_are_named(change: Change, words: str, changed: str) -> None:
     splits = named(make_images(8))
-    require_alike(*splits.values())
+    require_alike_splits(*splits.values())
     splits[changed] = change(splits[changed])
     with pytest.raises(DataError) as refused:
-        require_alike(*splits.values())
+        require_alike_splits(*splits.values())
     assert words.format(changed) in str(refused.value)
     # Either way around, it is the same difference.
     with pytest.raises(DataError):
-        require_alike(splits[changed], splits["training"])
+        require_alike_splits(splits[changed], splits["training"])
 
 
 @pytest.mark.parametrize(("change", "words"), CHANGES[:4])
@@ -76,7 +76,7 @@ def test_other_classes_are_answered_with_the_argument_that_makes_them_alike(
 ) -> None:
     images = make_images(8)
     with pytest.raises(DataError, match=r"from_arrays\(pixels, labels, class_names=\[...\]\)"):
-        require_alike(images, change(images))
+        require_alike_splits(images, change(images))
 
 
 @pytest.mark.parametrize("change", [change for change, _ in CHANGES])
@@ -84,7 +84,7 @@ def test_other_classes_are_answered_with_the_argument_that_makes_them_alike(
 def test_a_split_without_images_may_be_of_any_kind(change: Change, empty: str) -> None:
     splits = named(make_images(8))
     splits[empty] = take(change(splits[empty]), [])
-    require_alike(*splits.values())
+    require_alike_splits(*splits.values())
 
 
 def test_of_many_other_classes_the_first_are_named() -> None:

@@ -149,7 +149,6 @@ WRONG: list[tuple[Any, str]] = [
     (np.linspace(-1, 1, 3072).reshape(32, 32, 3), "values -1 to 1; undo the normalisation or"),
     (np.ones((32, 32, 3), bool), r"use 255 \* image.astype\('uint8'\)"),
     (np.zeros((40, 32, 2), np.uint8), r"\(height, width, 3\).* received uint8 \(40, 32, 2\)"),
-    (np.zeros((3, 32, 32), np.uint8), r"one RGB image as image\[None\], three grey ones as np.re"),
     (np.zeros((3, 40, 40), np.uint8), r"one RGB image as image.transpose\(1, 2, 0\), three grey"),
     ([np.zeros((3, 40, 40), np.uint8)], "the images are 40x40, but the classifier takes 32x32"),
     (np.zeros((2, 3, 40, 40), np.uint8), r"are 40x40.* DataSettings\(image_size=32\)"),
@@ -180,7 +179,7 @@ def test_the_advice_on_a_size_is_one_that_can_be_followed() -> None:
     require_network_size(images, gh.Preprocessing(8, 8))
 
 
-@pytest.mark.parametrize("size", [(32, 32), (40, 36)])
+@pytest.mark.parametrize("size", [(32, 36), (40, 36)])
 def test_three_axes_of_which_the_first_has_three_are_read_as_the_message_says(
     size: tuple[int, int], classifier: gh.Classifier
 ) -> None:

@@ -298,7 +298,7 @@ def test_blocks_have_512_rows(
         return np.zeros((count, 2))
 
     monkeypatch.setattr(module, "cached_rows", rows)
-    extract(extractor_of(Counting()), make_images(count, size=2))
+    extract(extractor_of(Counting()), make_images(count))
     assert seen == [(start, min(start + 512, count)) for start in starts]
 
 

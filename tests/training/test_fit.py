@@ -39,7 +39,9 @@ def test_a_split_without_images_is_refused(tiny_splits: Splits, name: str) -> No
         require_splits(replace(tiny_splits, **empty))
     # The test split is not used.
     require_splits(replace(tiny_splits, test=take(tiny_splits.test, [])))
-    require_splits(replace(tiny_splits, test=ImageSet.from_arrays(np.zeros((0, 9, 9), "u1"), [])))
+    require_splits(
+        replace(tiny_splits, test=ImageSet.from_arrays(np.zeros((0, 9, 9), "u1"), np.zeros(0, int)))
+    )
     with pytest.raises(UsageError, match="splits, from load_splits or Splits"):
         require_splits(tiny_splits.train)  # type: ignore[arg-type]
 
@@ -137,7 +139,8 @@ def test_an_untrained_classifier_knows_what_it_was_made_for(
 
 
 @pytest.mark.parametrize(
-    "layers", [LAYERS, [{"type": "conv", "filters": 4}, {"type": "global_pool"}, LAYERS[-1]]]
+    "layers",
+    [LAYERS, [{"type": "conv", "filters": 4}, {"type": "global_average_pool"}, LAYERS[-1]]],
 )
 def test_a_classifier_is_trained_further_with_images_of_its_own_size(
     tiny_splits: Splits, layers: Any

@@ -2,9 +2,8 @@ import math
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from glasshouse.errors import UsageError
+from glasshouse.errors import RecipeError, UsageError
 from glasshouse.settings import PerEpoch, TrainSettings
 from glasshouse.training.schedules import (
     EveryStep,
@@ -87,9 +86,7 @@ def test_a_triangle_ends_where_it_is_told_to() -> None:
     ],
 )
 def test_a_schedule_fitted_to_other_epochs_has_the_same_shape(schedule: dict[str, Any]) -> None:
-    own = TrainSettings.model_validate(
-        {"epochs": 10, "lr": 0.1, "warmup_epochs": 1, "schedule": schedule}
-    )
+    own = settings(schedule, warmup_epochs=1)
     fitted = fitted_to(own, 20)
     assert fitted.epochs == 20
     for position in (0.01, 0.13, 0.4, 0.72, 0.96):
@@ -232,9 +229,9 @@ def test_any_function_that_takes_an_epoch_will_do(rate: Any) -> None:
 
 @pytest.mark.parametrize("rate", [lambda epoch: 0.1, EveryStep(lambda epoch: 0.1)])
 def test_settings_that_a_function_of_the_epoch_replaces_are_refused(rate: Any) -> None:
-    with pytest.raises(UsageError, match="warmup_epochs has no effect beside rate"):
+    with pytest.raises(UsageError, match="warmup_epochs has no effect together with rate"):
         require_rate(rate, TrainSettings(warmup_epochs=1))
-    with pytest.raises(UsageError, match="lr='auto' has no effect beside rate"):
+    with pytest.raises(UsageError, match="lr='auto' has no effect together with rate"):
         require_rate(rate, TrainSettings(lr="auto"))
 
 
@@ -251,7 +248,7 @@ def test_the_peak_of_listed_rates_need_not_be_set() -> None:
 
 
 def test_another_peak_than_that_of_listed_rates_is_refused() -> None:
-    with pytest.raises(ValidationError, match=r"train.lr = 0.001, but .* 0.3: set train.lr=0.3"):
+    with pytest.raises(RecipeError, match=r"train.lr = 0.001, but .* 0.3: set train.lr=0.3"):
         TrainSettings(lr=0.001, schedule=PerEpoch(rates=(0.2, 0.3)))
 
 

@@ -18,7 +18,7 @@ from glasshouse.models.known_names import (
 from glasshouse.models.net_arguments import require_shaping, settings_for_use, split_name
 from glasshouse.models.presets import preset_layers, preset_names
 from glasshouse.models.weights_folders import folder_as_model, why_no_weights
-from glasshouse.recipe import load_recipe, recipe_names
+from glasshouse.recipe import load_recipe, recipe_names, require_effect
 from glasshouse.runs import folder as runs
 from glasshouse.settings import PretrainedSettings, Recipe
 
@@ -116,6 +116,13 @@ def require_recipe(recipe: Recipe, on: str | None = None) -> None:
         from glasshouse.models.devices import choose_device
 
         choose_device(device)
+
+
+def require_recipes(recipes: Sequence[Recipe], keys: Sequence[str], on: str | None) -> None:
+    """The same for several, and RecipeError for a key without effect in any of them."""
+    require_effect(recipes, keys)
+    for each in recipes:
+        require_recipe(each, on)
 
 
 def require_weights_file(weights: Path | None) -> None:

@@ -56,14 +56,13 @@ def lr_find(
     """Suggest a learning rate from short trainings at rising rates; the model is not modified."""
     from glasshouse.cli import early_checks
     from glasshouse.cli.progress_bars import data_progress, say
-    from glasshouse.recipe import keys_of, load_recipe, require_effect
+    from glasshouse.recipe import load_with_effect
     from glasshouse.training.lr_curve import curve_to_json, require_rule
 
     image = _image_path(out)
     require_rule(rule)
     overrides = with_shorthands(set_, batch_size=batch_size, image_size=image_size, device=device)
-    settings = load_recipe(recipe, overrides)
-    require_effect([settings], ["train.lr", *keys_of(overrides)])
+    settings = load_with_effect(recipe, overrides, "train.lr")
     early_checks.require_source(source, offline=offline)
     early_checks.require_recipe(settings)
     early_checks.reread(reread, source)

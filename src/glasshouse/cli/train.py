@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from glasshouse.workflow.train.experiment import TrainRequest
 
 # For --minutes, alone and with --backbone: the rates of `fast` would ruin trained filters.
-BUDGET_RECIPE, BACKBONE_BUDGET_RECIPE = "fast", "transfer-full"
+BUDGET_RECIPE, TUNED_RECIPE = "fast", "transfer-full"
 
 
 class OnBadFile(Enum):
@@ -75,9 +75,8 @@ Seeds = Annotated[
 Minutes = Annotated[
     float | None,
     typer.Option(
-        help="Time budget for the whole command: benchmark this machine, then choose epochs, "
-        f"width and schedule to fit. Default recipe: {BUDGET_RECIPE}, with --backbone "
-        f"{BACKBONE_BUDGET_RECIPE}."
+        help="Time budget for the whole command: benchmark this machine, then choose epochs, width "
+        f"and schedule to fit. Default recipe: {BUDGET_RECIPE}, with --backbone {TUNED_RECIPE}."
     ),
 ]
 Snapshots = Annotated[
@@ -160,8 +159,7 @@ def train(
         _train(request, seeds, json, on, processes)
         return
     fit = partial(fit_request, minutes=minutes, started=started, runs=seeds or 1)
-    is_chosen = recipe or backbone
-    _train(fit(request) if is_chosen else _fit_or_instead(fit, request, overrides), seeds, json)
+    _train(fit(request) if recipe else _fit_or_instead(fit, request, overrides), seeds, json)
     say_time_used(minutes, started)
 
 
@@ -231,7 +229,7 @@ def _with_whole_path(recipe: "Settings") -> "Settings":
 def _usual_recipe(backbone: str | None, minutes: float | None) -> str:
     if minutes is None:
         return DEFAULT_RECIPE if backbone is None else BACKBONE_RECIPE
-    return BUDGET_RECIPE if backbone is None else BACKBONE_BUDGET_RECIPE
+    return BUDGET_RECIPE if backbone is None else TUNED_RECIPE
 
 
 def _is_done_elsewhere(
@@ -344,6 +342,8 @@ def _fit_or_instead(
     try:
         return fit(request)
     except ModelError:
+        if request.recipe.name != BUDGET_RECIPE:
+            raise
         say(f"the images are too small for {request.recipe.name}; using {DEFAULT_RECIPE} instead")
         return fit(replace(request, recipe=load_recipe(DEFAULT_RECIPE, overrides)))
 

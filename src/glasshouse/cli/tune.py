@@ -88,7 +88,7 @@ def tune(
     from glasshouse.cli.progress_bars import say
     from glasshouse.cluster.connection import require_address
     from glasshouse.data.sources import source_name
-    from glasshouse.recipe import keys_of, require_effect
+    from glasshouse.recipe import overridden_keys
     from glasshouse.runs.folder import BEST
     from glasshouse.runs.holding import require_not_held
     from glasshouse.workflow.tune.space import parse_search, recipes_at_ends, require_space
@@ -101,10 +101,8 @@ def tune(
         set_, epochs=epochs, batch_size=batch_size, lr=lr, image_size=image_size, device=device
     )
     require_space(recipe, overrides, space)
-    ends = list(recipes_at_ends(recipe, overrides, space))
-    require_effect(ends, [*keys_of(overrides), *(dimension.key for dimension in space)])
-    for each in ends:
-        early_checks.require_recipe(each, on)
+    keys = [*overridden_keys(overrides), *(each.key for each in space)]
+    early_checks.require_recipes(recipes_at_ends(recipe, overrides, space), keys, on)
     early_checks.require_folder_free_of_files(folder)
     early_checks.require_outside(out, source)
     require_not_held(folder)

@@ -25,7 +25,7 @@ class Labelled(Protocol):
         """How many there are."""
 
 
-def require_alike(*splits: ImageSet) -> None:
+def require_alike_splits(*splits: ImageSet) -> None:
     """Raise DataError, naming two splits and what differs, for splits that do not belong together.
 
     splits: training, validation and test, in this order. A split without images may be of any kind.

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from glasshouse.data.alike_splits import require_alike
+from glasshouse.data.alike_splits import require_alike_splits
 from glasshouse.data.images import ImageSet, Splits
 from glasshouse.data.targets import class_counts, combinations_of
 from glasshouse.wording import first_of
@@ -64,7 +64,7 @@ class AllImages:
 
 def all_images(splits: Splits) -> AllImages:
     """The three splits one after the other; raises DataError where they do not belong together."""
-    require_alike(splits.train, splits.validation, splits.test)
+    require_alike_splits(splits.train, splits.validation, splits.test)
     sets = list(by_split(splits).values())
     sizes = [images.sizes for images in sets if images.sizes is not None]
     return AllImages(

@@ -35,9 +35,9 @@ def image_pixels(images: Images, preprocessing: Preprocessing) -> Pixels:
     """Images as the network takes them, uint8 ``(n, 3, height, width)``.
 
     images: as for `Classifier.predict`. Files, Pillow images and arrays ``(h, w)``, ``(h, w, 3)``
-    and ``(h, w, 4)`` of any size are resized and cropped; pixels of an ImageSet, ``(n, 3, h, w)``,
-    or ``(3, h, w)`` in a list, must have the network's size. Raises BadImage, naming the file, and
-    DataError for anything else, also for an array ``(3, h, w)`` alone, which may be three images.
+    and ``(h, w, 4)`` of any size are resized and cropped; pixels of an ImageSet, ``(3, h, w)`` or
+    ``(n, 3, h, w)``, must have the network's size. Raises BadImage, naming the file, and DataError
+    for anything else.
     """
     if isinstance(images, ImageSet):
         return of_network_size(images.pixels, preprocessing)
@@ -111,15 +111,18 @@ def _prepared(image: OneImage, preprocessing: Preprocessing, name: str) -> Pixel
 
 
 def _require_one_reading(array: NDArray[np.generic], preprocessing: Preprocessing) -> None:
-    """Raise DataError for ``(3, h, w)``: one image, channels first, or three in grey."""
+    """Raise DataError for ``(3, h, w)``, one image with channels first or three in grey.
+
+    Of the network's own size it is one image, as ``pixels[0]`` of an ImageSet.
+    """
     _require_bytes(array)
-    if array.shape[0] != 3 or array.shape[2] in (3, 4):
-        return
     is_own_size = array.shape[1:] == (preprocessing.height, preprocessing.width)
-    alone = "image[None]" if is_own_size else "image.transpose(1, 2, 0)"
+    if array.shape[0] != 3 or array.shape[2] in (3, 4) or is_own_size:
+        return
     raise DataError(
         f"an array {array.shape} may be one RGB image, channels first, or three grey images: pass "
-        f"one RGB image as {alone}, three grey ones as np.repeat(image[..., None], 3, axis=-1)"
+        "one RGB image as image.transpose(1, 2, 0), three grey ones as "
+        "np.repeat(image[..., None], 3, axis=-1)"
     )
 
 

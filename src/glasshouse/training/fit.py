@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Unpack
 
-from glasshouse.data.alike_splits import require_alike
+from glasshouse.data.alike_splits import require_alike_splits
 from glasshouse.data.images import ImageSet, Resize, Splits
 from glasshouse.data.survey import channel_statistics, global_statistics
 from glasshouse.errors import DataError, UsageError, require_type
@@ -172,7 +172,7 @@ def require_splits(splits: Splits) -> None:
                 f"the {name} split has no images: expected one or more; load_splits holds out "
                 "validation images by itself"
             )
-    require_alike(splits.train, splits.validation, splits.test)
+    require_alike_splits(splits.train, splits.validation, splits.test)
 
 
 def require_balance_fits(settings: TrainSettings, images: ImageSet) -> None:

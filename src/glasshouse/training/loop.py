@@ -46,7 +46,7 @@ from glasshouse.training.state import (
     is_best,
     using_weights,
 )
-from glasshouse.training.training_setup import TrainingSetup as TrainingSetup, require_effect
+from glasshouse.training.training_setup import TrainingSetup as TrainingSetup, require_settings_act
 from glasshouse.training.validation import loss_and_accuracy
 from glasshouse.wording import first_of
 
@@ -80,7 +80,7 @@ def train(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
 
 
 def _trained(state: TrainingState, setup: TrainingSetup) -> Iterator[Step | Epoch]:
-    require_effect(setup)
+    require_settings_act(setup)
     use_own_optimizer(state, setup)
     settings = setup.settings
     begin_epoch = _batch_source(state, setup)

@@ -50,13 +50,14 @@ def require_rate(rate: object, settings: TrainSettings) -> None:
 def _require_effect(rate: Rate, settings: TrainSettings) -> None:
     if settings.warmup_epochs:
         raise UsageError(
-            "warmup_epochs has no effect beside rate, which says the learning rate of every epoch: "
-            "leave it out, and let the function return smaller rates at first"
+            "warmup_epochs has no effect together with rate, which says the learning rate of every "
+            "epoch: leave it out, and let the function return smaller rates at first"
         )
     if settings.lr == "auto" and (isinstance(rate, EveryStep) or not _takes(rate, 2)):
         raise UsageError(
-            "lr='auto' has no effect beside rate, which says the learning rate of every epoch: "
-            "leave one of them out, or let the function take (epoch, lr), the rate before as well"
+            "lr='auto' has no effect together with rate, which says the learning rate of every "
+            "epoch: leave one of them out, or let the function take (epoch, lr), the rate before "
+            "as well"
         )
 
 

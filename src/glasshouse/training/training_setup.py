@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from glasshouse.data.alike_splits import require_alike
+from glasshouse.data.alike_splits import require_alike_splits
 from glasshouse.data.batches import Cut
 from glasshouse.data.images import ImageSet
 from glasshouse.errors import UsageError
@@ -52,7 +52,7 @@ class TrainingSetup:
     is_asked_to_stop: Callable[[], bool] = lambda: False
 
     def __post_init__(self) -> None:
-        require_alike(self.train, self.validation)
+        require_alike_splits(self.train, self.validation)
         for images in (self.train, self.validation):
             require_network_size(images, self.preprocessing)
 
@@ -71,7 +71,7 @@ class TrainingSetup:
         return WantedBatches(size, device, self.train.is_multi_label, classes)
 
 
-def require_effect(setup: TrainingSetup) -> None:
+def require_settings_act(setup: TrainingSetup) -> None:
     """Raise UsageError for settings that own parts would leave without any effect."""
     if setup.loss is not None and setup.settings.label_smoothing:
         raise UsageError(
