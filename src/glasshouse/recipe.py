@@ -96,7 +96,7 @@ def _why_without_effect(recipe: Recipe, key: str) -> str:
     ):
         return (
             "on heads, which are fitted at once to features of the images as they are: leave it "
-            "out, or train the network, for example by glasshouse train --recipe transfer-full"
+            "out, or fine-tune the network: train with --recipe transfer-full"
         )
     if key not in _ONLY_WITH:
         return ""

@@ -181,7 +181,7 @@ def fit_experiment(
 
     signal_received: asked in every step; once it returns a signal number, which it goes on to do,
     the state is saved and Interrupted is raised with that number (in several processes on GPUs,
-    after at most 16 steps). Raises DivergedError, naming the images, when the loss is not finite,
+    within about a second). Raises DivergedError, naming the images, when the loss is not finite,
     GpuMemoryError when the memory of the GPU is full, and StorageError when the disk is full.
     """
     try:
