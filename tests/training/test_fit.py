@@ -150,6 +150,8 @@ def test_a_classifier_is_trained_further_with_images_of_its_own_size(
     larger = Splits(parts[0], parts[1], parts[2])
     with pytest.raises(DataError) as refused:
         train_classifier(known, larger)
+    with pytest.raises(DataError, match="the images are 24x24, but the classifier takes 16x16"):
+        untrained_classifier(known, larger, seed=0)
     assert str(refused.value) == (
         "the images are 24x24, but the classifier takes 16x16: load the source with "
         "DataSettings(image_size=16), or make a new classifier for images of this size"
