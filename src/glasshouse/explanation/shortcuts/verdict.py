@@ -85,8 +85,9 @@ def shortcut_sentence(test: CueTest) -> str:
         "background": "the background of another image of the same class",
     }[test.kind]
     return (
-        f"Given {given}, {percentage(effect.accuracy)} of {pluralize(effect.image_count, 'image')} "
-        f"({whom}) are classified correctly; given {control}, {percentage(effect.control)}: "
+        f"Given {given}, {percentage(effect.accuracy, 1)} of "
+        f"{pluralize(effect.image_count, 'image')} ({whom}) are classified correctly; given "
+        f"{control}, {percentage(effect.control, 1)}: "
         f"{_points(effect.lost.value)} lost, 95 % interval {100 * effect.lost.low:.1f} to "
         f"{100 * effect.lost.high:.1f}, {p_words(effect.p_adjusted)}."
     )
