@@ -231,6 +231,17 @@ def test_a_rate_of_the_users_is_that_of_the_highest_group(
     assert state.optimizer.param_groups[0]["lr"] == 0.25
 
 
+def test_listed_rates_are_scaled_to_that_of_an_own_optimizer(
+    tiny_net: Net, tiny_splits: Splits
+) -> None:
+    listed = {"type": "per_epoch", "rates": [0.02, 0.04]}
+    wanted = settings(schedule=listed)
+    course = setup(tiny_splits, wanted, optimizer=rmsprop)  # of 0.002
+    records = train(begin(tiny_net, wanted, CPU), course)
+    rates = {each.epoch: each.lr for each in records if isinstance(each, Step)}
+    assert rates == {1: pytest.approx(0.001), 2: 0.002}
+
+
 def test_train_classifier_takes_own_parts_and_finds_a_rate_for_them(
     tiny_net: Net, tiny_splits: Splits
 ) -> None:
